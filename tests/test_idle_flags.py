@@ -51,6 +51,14 @@ LABEL = ["--images", "i", "--boxes", "b.json", "--format", "coco"]
         (["reproduce", "--list", "-o", "x", "--scored-layout", "e"], "--out and --scored-layout with --list"),
         (["reproduce", "kda/3", "--figure", "maps", "--json", "--arithmetic"], "--arithmetic and --json with --figure"),
         (["reproduce", "kda/3", "--json", "--arithmetic"], "--arithmetic with --json, which says it always"),
+        (
+            ["prompts", "--lonlat", "10", "50", "--text-encoder", "nosuch/thing", "--kind", "none"],
+            "--kind and --text-encoder without classes (--legend or --classes)",
+        ),
+        (
+            ["prompts", "--zone", "Cfb", "--llm", "http://127.0.0.1:9/v1", "--answers", "a.json"],
+            "--llm and --answers without classes (--legend or --classes)",
+        ),
         (["prompts", "--zone", "Cfb", "--seasons"], "--seasons without --manifest"),
     ],
 )

@@ -38,6 +38,27 @@ LABEL = ["--images", "i", "--boxes", "b.json", "--format", "coco"]
         (["compare", "a", "--split", "val"], "--split without --manifest"),
         (["prompts", "--zone", "Cfb", "--llm-model", "m", "--yes"], "--llm-model and --yes without --llm"),
         (["fit", "--find-rate", "r.png", "--out", "o", "--restart"], "--out and --restart with --find-rate"),
+        (
+            ["reproduce", "samrs/2", "--list", "--arithmetic", "--seeds", "3", "--gsd", "5", "--padding-as", "car"],
+            "--arithmetic and --seeds and --gsd and --padding-as with --list",
+        ),
+        (
+            ["reproduce", "kda/1", "--list", "--json", "--rows", "nosuch", "--root", "/nonexist", "--scale", "full"],
+            "--root and --rows and --scale with --list",
+        ),
+        (["reproduce", "--list", "--figure"], "--figure with --list"),
+        (["reproduce", "--list", "--as", "released", "--set", "a=1"], "--as and --set with --list"),
+        (["reproduce", "--list", "-o", "x", "--scored-layout", "e"], "--out and --scored-layout with --list"),
+        (["reproduce", "kda/3", "--figure", "maps", "--json", "--arithmetic"], "--arithmetic and --json with --figure"),
+        (["reproduce", "kda/3", "--json", "--arithmetic"], "--arithmetic with --json, which says it always"),
+        (
+            ["prompts", "--lonlat", "10", "50", "--text-encoder", "nosuch/thing", "--kind", "none"],
+            "--kind and --text-encoder without classes (--legend or --classes)",
+        ),
+        (
+            ["prompts", "--zone", "Cfb", "--llm", "http://127.0.0.1:9/v1", "--answers", "a.json"],
+            "--llm and --answers without classes (--legend or --classes)",
+        ),
         (["prompts", "--zone", "Cfb", "--seasons"], "--seasons without --manifest"),
     ],
 )

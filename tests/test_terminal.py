@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geodistill import cli
-from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output
+from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output, print_json, print_result
 from geodistill.errors import DataError, OutputError, printable
 
 COMMAND = [sys.executable, "-m", "geodistill"]
@@ -178,3 +181,18 @@ def test_other_errors_of_the_system_are_mistakes_of_ours(monkeypatch: pytest.Mon
     monkeypatch.setattr(cli, "run_verb", look)
     with pytest.raises(OSError, match="Bad file"):
         cli.main(["info"])
+
+
+def test_json_holds_no_figure_that_json_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"miou": math.nan, "ends": (-math.inf, 0.5), "rows": [{"area": np.float64("nan")}], "n": 3, "all": True}
+
+    def strict(text: str) -> object:
+        return json.loads(text, parse_constant=pytest.fail)
+
+    expected = {"miou": None, "ends": [None, 0.5], "rows": [{"area": None}], "n": 3, "all": True}
+    print_json(figures)
+    assert strict(capsys.readouterr().out) == expected
+    print_result(True, figures, "text")
+    assert strict(capsys.readouterr().out) == expected
+    print_result(False, figures, "text")
+    assert capsys.readouterr().out == "text\n"

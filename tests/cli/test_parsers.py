@@ -12,6 +12,7 @@ from geodistill.cli import VERBS, main
 from geodistill.cli.arguments import GROUPS, VerbParser, parse
 from geodistill.cli.completion import bash, fish, verb_parsers, zsh
 from geodistill.errors import GeodistillError
+from tiny import tiny_networks, tiny_segmenter
 
 PARSERS = dict(verb_parsers(VERBS))
 
@@ -158,6 +159,30 @@ def test_fish_names_every_option() -> None:
     text = fish(VERBS)
     for verb, parser in PARSERS.items():
         assert all(f" -l {o.name[2:]}" in text for o in parser.options if o.name.startswith("--")), verb
+    # A short flag is fish's -s with one letter; none is left as a long one with a dash.
+    short = [line for line in text.splitlines() if "__geodistill_after predict'" in line and " -s o " in line]
+    assert len(short) == 1
+    assert " -l -" not in text
+
+
+@pytest.mark.parametrize("lon", ["-.12", "-0.12", "-12", "-12.", "-1e-3", "-1.5E+1", "-.5e1"])
+@pytest.mark.parametrize("typed", [["scene.tif"], []])
+def test_a_negative_number_is_no_flag(lon: str, typed: list[str]) -> None:
+    args = parse(PARSERS["prompts"], ["--lonlat", lon, "-.5", *typed, "--zone", "Cfb"])
+    assert (args.lonlat, args.zone, args.input) == ([float(lon), -0.5], "Cfb", typed or None)
+
+
+@pytest.mark.parametrize("text", ["²", "①", "-1", "1.0"])
+@pytest.mark.parametrize("verb", ["predict --input a.tif --out b.tif --batch", "export --to onnx --out o --size"])
+def test_a_digit_that_is_no_number_is_refused(
+    verb: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *command, flag = verb.split()
+    with tiny_networks():
+        tiny_segmenter().save("m")
+        assert main([*command, "--model", "m", f"{flag}={text}"]) == 2
+    assert f"{flag} {text}; expected a number" in capsys.readouterr().err
 
 
 def test_a_parser_without_typed_values_refuses_them() -> None:

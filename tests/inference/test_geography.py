@@ -34,6 +34,14 @@ PLACES: dict[str, dict[str, Any]] = {
     "south-up": {"crs": "EPSG:32636", "transform": Affine(0.5, 0, 5e5, 0, 0.5, 4e6)},
     "antimeridian, degrees": {"crs": "EPSG:4326", "transform": from_origin(179.998, 2, 1e-4, 1e-4)},
     "antimeridian, UTM": {"crs": "EPSG:32601", "transform": from_origin(166_000, 221_000, 20, 20)},
+    "antimeridian, control points": {
+        "gcps": [
+            GroundControlPoint(row, col, x, 2 - row * 1e-4)
+            for row in (0, 40)
+            for col, x in ((0, 179.998), (50, -179.997))
+        ],
+        "crs": "EPSG:4326",
+    },
     "control points": {"gcps": GCPS, "crs": "EPSG:4326"},
     "rational polynomials": {"rpcs": RPCS},
 }

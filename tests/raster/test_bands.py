@@ -53,6 +53,8 @@ def test_names_answer_in_any_case_and_with_or_without_zero() -> None:
     known = [(1, aliases("s.tif", "Red Edge", "undefined", False)), (3, aliases("s.tif", "B04", None, False))]
     assert choose(["RED EDGE", "b4"], known, "s.tif") == [1, 3]
     assert choose(["B04", "2", "1"], known, "s.tif") == [3, 3, 1]
+    with pytest.raises(DataError, match="band '²'"):  # a digit, and no number
+        choose(["²"], known, "s.tif")
 
 
 def test_bands_that_are_not_there_or_not_one(tmp_path: Path) -> None:

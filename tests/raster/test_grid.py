@@ -52,6 +52,42 @@ def test_degrees_of_another_planet_are_measured_on_its_own_ellipsoid() -> None:
     assert degrees.lonlat is None
 
 
+@pytest.mark.parametrize(
+    ("lons", "centre"),
+    [
+        ((179.95, -179.97), 179.99),
+        ((-179.95, 179.97), -179.99),
+        ((-179.99, 179.95), 179.98),
+        ((359.9, 0.3), 0.1),
+        ((238.0, 238.2), -121.9),
+        ((13.0, 13.5), 13.25),
+        ((-180.0, 180.0), 0.0),
+    ],
+)
+def test_control_points_are_averaged_across_the_antimeridian(lons: tuple[float, float], centre: float) -> None:
+    points = tuple(
+        GroundControlPoint(row, col * 100, lons[col], 51.9 - row * 1e-3) for row in (0, 100) for col in (0, 1)
+    )
+    grid = Grid(100, 100, gcps=points, gcps_crs=CRS.from_epsg(4326))
+    assert grid.lonlat == pytest.approx((centre, 51.85))
+    # On a plane there is nothing to go round.
+    metres = tuple(GroundControlPoint(p.row, p.col, 5e5 + 1000 * p.col, 5.5e6) for p in points)
+    assert Grid(100, 100, gcps=metres, gcps_crs=CRS.from_epsg(32633)).control_points == list(metres)
+    lost = (GroundControlPoint(0, 0, float("nan"), 5), *points)
+    assert Grid(100, 100, gcps=lost, gcps_crs=CRS.from_epsg(4326)).lonlat is None
+
+
+@pytest.mark.parametrize(
+    ("west", "centre"), [(179.9, -179.95), (-180.4, 179.75), (238.0, -121.85), (359.9, 0.05), (13.0, 13.15)]
+)
+def test_degrees_beyond_180_have_the_longitude_that_they_are(west: float, centre: float) -> None:
+    grid, same = (Grid(100, 100, CRS.from_epsg(4326), from_origin(at, -16.5, 3e-3, 3e-3)) for at in (west, 13.0))
+    assert grid.lonlat == pytest.approx((centre, -16.65))
+    assert grid.gsd == pytest.approx(same.gsd)
+    # What is no longitude is not turned into one.
+    assert Grid(10, 10, CRS.from_epsg(4326), from_origin(5e5, 50, 1e-5, 1e-5)).lonlat == pytest.approx((5e5, 50), 1e-5)
+
+
 def test_a_transform_and_control_points_without_a_crs_are_kept(tmp_path: Path) -> None:
     points = (GroundControlPoint(0, 0, 5, 6), GroundControlPoint(0, 9, 7, 6), GroundControlPoint(9, 0, 5, 3))
     for grid in (Grid(10, 10, transform=from_origin(10, 20, 0.5, 0.5)), Grid(10, 10, gcps=points)):

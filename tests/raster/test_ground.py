@@ -67,3 +67,17 @@ def test_control_points_place_pixels_and_without_any_place_they_are_counted() ->
         np.broadcast_to(plain.pixel_areas(0, 40), (40, 50)), rel=1e-6
     )
     assert Ground(Grid(40, 50)).pixel_areas(0, 40).tolist() == [[1.0]]
+
+
+def test_control_points_across_the_antimeridian_are_measured_as_those_anywhere() -> None:
+    places = ((0, 0), (0, 60), (40, 0), (40, 60))
+
+    def grid(west: float) -> Grid:
+        lons = [(west + col * 1e-3 + 180) % 360 - 180 for _, col in places]
+        points = (GroundControlPoint(row, col, x, 52 - row * 1e-3) for (row, col), x in zip(places, lons, strict=True))
+        return Grid(40, 60, gcps=tuple(points), gcps_crs=CRS.from_epsg(4326))
+
+    # Areas depend on the latitude alone.
+    across, inland = Ground(grid(179.97)), Ground(grid(10.0))
+    assert across.pixel_areas(0, 40) == pytest.approx(inland.pixel_areas(0, 40), rel=1e-6)
+    assert across.coordinates(np.array([[60.0, 0.0]]))[0] == pytest.approx([180.03, 52.0])

@@ -85,6 +85,19 @@ def test_every_way_to_say_where(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "no scene" in refused(capsys, "--classes", "tree")
 
 
+@pytest.mark.parametrize("value", ["0", "-5", "nan", "inf", "-inf"])
+def test_metres_that_are_none_are_refused(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = make_raster(tmp_path / "a.tif")
+    for place in (("--lonlat", "10", "50"), ("--zone", "Cfb"), ("--region", "potsdam"), (scene,)):
+        for more in ((), ("--classes", "tree"), ("--json",)):
+            words = refused(capsys, *place, f"--gsd={value}", *more)
+            assert f"gsd {float(value)}; expected metres per pixel, above 0" in words
+    if value in ("0", "-5"):
+        assert told(capsys, "--zone", "Cfb", f"--elevation={value}", "--classes", "tree")
+    else:
+        assert f"elevation {value}; expected metres" in refused(capsys, "--zone", "Cfb", f"--elevation={value}")
+
+
 def test_several_scenes_on_a_line_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = place_files(tmp_path)
     lines = told(capsys, *files.values()).splitlines()

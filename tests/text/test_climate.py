@@ -82,6 +82,15 @@ def test_what_is_no_place_on_land_is_refused(lon: float, lat: float, words: str)
         zone_at(lon, lat)
 
 
+@pytest.mark.parametrize(("lon", "lat"), [(-158.0, 21.4), (57.5, -20.2), (14.4, 35.9), (144.8, 13.5)])
+def test_islands_that_the_map_leaves_out_are_not_called_sea(lon: float, lat: float) -> None:
+    """Oahu, Mauritius, Malta and Guam."""
+    with pytest.raises(DataError, match=r"no land of the climate map .* an island too small .*--zone") as caught:
+        zone_at(lon, lat)
+    for claim in ("lies in", "order", "swapped"):
+        assert claim not in str(caught.value)
+
+
 def test_zone_names_take_any_case_and_unknown_ones_list_the_near() -> None:
     assert zone_named("cfB").code == "Cfb"
     with pytest.raises(UnknownNameError, match="Cfb"):
@@ -106,6 +115,17 @@ def test_tiles_of_a_large_raster_take_their_own_zone() -> None:
         tile_zones(Grid(10, 10), [Window(0, 0, 1, 1)])
 
 
+def test_tiles_beyond_180_degrees_are_those_of_their_place() -> None:
+    windows = [Window(0, 0, 100, 100), Window(0, 9900, 100, 100)]
+    # A fifth of the globe by 0 to 360: from Chukotka across the antimeridian to Alaska.
+    grid = Grid(100, 10000, CRS.from_epsg(4326), from_origin(175.0, 67.0, 0.0025, 0.001))
+    ends = [zone_at(175.125, 66.95), zone_at(199.875 - 360, 66.95)]
+    assert tile_zones(grid, windows) == ends
+    assert tile_zones(Grid(100, 10000, grid.crs, from_origin(175.0 - 360, 67.0, 0.0025, 0.001)), windows) == ends
+    with pytest.raises(DataError, match="longitude 600"):
+        tile_zones(Grid(9, 9, grid.crs, from_origin(600, 50, 1e-4, 1e-4)), [Window(0, 0, 9, 9)])
+
+
 def test_tiles_in_the_open_ocean_take_the_zone_of_the_nearest_ashore() -> None:
     # West of Lisbon: from the town two degrees out to sea.
     grid = Grid(100, 2100, CRS.from_epsg(4326), from_origin(-11.1, 38.8, 0.001, 0.001))
@@ -114,7 +134,7 @@ def test_tiles_in_the_open_ocean_take_the_zone_of_the_nearest_ashore() -> None:
     assert len(tile_zones(grid, windows)) == 21
     with pytest.raises(DataError, match="open ocean"):
         zone_at(-11.05, 38.75)
-    with pytest.raises(DataError, match=r"sea\.tif: -11.*open ocean"):
+    with pytest.raises(DataError, match=r"sea\.tif: no land .* -11.*open ocean"):
         tile_zones(grid, windows[:3], "sea.tif")
 
 

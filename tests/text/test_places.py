@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from rasterio.transform import from_origin
 
 from factories import make_raster
 from geodistill.data.manifest import Manifest, Row
@@ -42,6 +44,33 @@ def test_what_is_said_wins_over_what_the_file_says(tmp_path: Path) -> None:
         assert (found.zone.code, found.source) == (zone, source)
 
 
+@pytest.mark.parametrize(("north", "season"), [(5_807_000.0, "summer"), (-5_807_000.0, "winter"), (0.0, None)])
+def test_a_named_zone_leaves_the_season_to_where_the_image_lies(
+    north: float, season: str | None, tmp_path: Path
+) -> None:
+    # Zone 33 of the northern half counts from the equator on: 52 degrees north, south, and none.
+    place = {"crs": "EPSG:32633", "transform": from_origin(368_000, north, 0.5, 0.5)}
+    path = make_raster(tmp_path / "a.tif", date="2024:07:01 10:00:00", **place)
+    with Raster(path) as raster:
+        for found in (
+            find_place(path, zone="Dfb"),
+            find_place(raster, zone="dfb"),
+            row_place(day_of(path), zone="Dfb"),
+        ):
+            assert (found.setting.zone, found.setting.season, found.source) == ("Dfb", season, "named")
+            assert found.lon is found.lat is None
+    # A coordinate says it where there is one, and nothing does where no file lies.
+    assert find_place(path, zone="Dfb", lonlat=(10.0, -52.0)).setting.season == "winter"
+    assert row_place(replace(day_of(path), lon=10.0, lat=-52.0), zone="Dfb").setting.season == "winter"
+    nowhere = make_raster(tmp_path / "n.tif", crs=None, date="2024:07:01 10:00:00")
+    assert find_place(nowhere, zone="Dfb").setting.season is None
+    assert row_place(day_of(tmp_path / "gone.tif"), zone="Dfb").setting.season is None
+
+
+def day_of(path: Path) -> Row:
+    return row(path, date="2024-07-01")
+
+
 def test_a_file_named_by_its_region(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "aachen_11.tif")
     for found in (
@@ -70,10 +99,8 @@ def test_a_row_from_no_place_on_land_is_named(lon: float, lat: float, words: str
 
 
 def test_a_file_in_the_ocean_is_named(tmp_path: Path) -> None:
-    from rasterio.transform import from_origin
-
     path = make_raster(tmp_path / "sea.tif", crs="EPSG:4326", transform=from_origin(-30.0, 0.0, 1e-5, 1e-5))
-    with pytest.raises(DataError, match=r"sea\.tif: -29.*open ocean"):
+    with pytest.raises(DataError, match=r"sea\.tif: no land .* -29.*open ocean"):
         find_place(path)
 
 
@@ -116,7 +143,6 @@ def test_scenes_of_nearly_one_resolution_share_a_prompt() -> None:
 
 def test_the_tiles_of_a_raster_are_counted_by_zone(tmp_path: Path) -> None:
     from rasterio.crs import CRS
-    from rasterio.transform import from_origin
 
     from geodistill.raster import Grid
 

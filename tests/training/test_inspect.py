@@ -34,6 +34,18 @@ def test_a_segmenter_is_weighed_as_it_is(segmenter: Path) -> None:
     assert f"{count:,}" in found.to_text()
 
 
+def test_the_smallest_image_that_there_is_is_weighed(segmenter: Path) -> None:
+    assert inspect(segmenter, size=1).output == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("target", ["supervised-folder", "kda-landslide --decoders"])
+@pytest.mark.parametrize("flag", ["size", "channels", "classes"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_less_than_one_is_refused(target: str, flag: str, value: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", *target.split(), f"--{flag}={value}"]) == 2
+    assert capsys.readouterr().err == f"geodistill: error: {flag} {value}; expected at least 1\n"
+
+
 def test_multiply_adds_are_those_of_the_layers(segmenter: Path) -> None:
     network, macs = Segmenter.load(segmenter), 0
 

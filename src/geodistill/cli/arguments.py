@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -91,6 +92,8 @@ class VerbParser(ArgumentParser):
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        # argparse's own pattern takes -1e-3 for a flag.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$", re.IGNORECASE)
         self.typed, self.options = tuple(typed), list[Option]()
         self.old_forms: dict[str, tuple[str, ...]] = {}
 
@@ -266,7 +269,7 @@ def _apart(parser: VerbParser, tokens: Sequence[str]) -> tuple[list[str], list[s
     flagged, typed = list[str](), list[str]()
     free = 0.0  # how many values the flag before takes yet
     for token in tokens:
-        is_flag = token.startswith("-") and not token[1:2].isdigit() and len(token) > 1
+        is_flag = token.startswith("-") and not token[1:].lstrip(".")[:1].isdigit() and len(token) > 1
         if is_flag:
             action = actions.get(token)
             nargs = 0 if action is None else 1 if action.nargs is None else action.nargs

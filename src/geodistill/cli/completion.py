@@ -135,7 +135,8 @@ def fish(verbs: Verbs) -> str:
             known = f" -x -a {shlex.quote(' '.join(option.choices))}" if option.choices else ""
             for flag in option.action.option_strings:
                 value = known or ("" if option.action.nargs == 0 else " -r")
-                lines.append(f"{form} -l {flag.removeprefix('--')}{value} -d {shlex.quote(option.about)}")
+                word = f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
+                lines.append(f"{form} {word}{value} -d {shlex.quote(option.about)}")
             if known and not option.action.option_strings:
                 lines.append(f"{form}{known}")
     return "\n".join(lines)

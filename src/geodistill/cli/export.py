@@ -119,6 +119,6 @@ def _options(args: Namespace) -> ExportOptions:
 def _number(flag: str, text: str) -> int | Literal["any"]:
     if text == "any":
         return "any"
-    if not text.isdigit():
+    if not text.isdecimal():
         raise RecipeError(f"{flag} {text}", "a number of at least 1, or any")
     return int(text)

@@ -137,7 +137,7 @@ def _parted(config: str | None, manifest: str | None) -> tuple[str | None, str |
 def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Part a verb's flags from recipe keys; a flag's value follows it or stands behind ``=``.
 
-    A token that begins with ``-`` is a flag, unless a digit follows as in ``-0.5``; every other token is a value and
+    A token that begins with ``-`` is a flag, unless a number follows as in ``-0.5``; every other token is a value and
     goes where the flag before it went.
 
     The verb's flags are those of ``names``, without dashes, and help; they and all others come back in their order.
@@ -147,7 +147,7 @@ def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], l
     recipe_flags: list[str] = []
     target = verb_flags
     for token in argv:
-        if token.startswith("-") and not token.lstrip("-")[:1].isdigit():
+        if token.startswith("-") and not token.lstrip("-.")[:1].isdigit():
             target = verb_flags if token.lstrip("-").partition("=")[0] in verb_names else recipe_flags
         target.append(token)
     return verb_flags, recipe_flags

@@ -236,7 +236,7 @@ def flagged_options(args: Namespace) -> PredictOptions:
 def _batch(text: str | None) -> int | Literal["auto"] | None:
     if text is None or text == "auto":
         return "auto" if text else None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise RecipeError(f"--batch {text}", "a number or auto")
     return int(text)
 

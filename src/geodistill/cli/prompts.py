@@ -258,8 +258,8 @@ def _classes(args: Namespace) -> list[str]:
 def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[_PromptRecord | None]:
     """Write the prompt of each setting; none without classes."""
     if not classes:
-        if args.llm:
-            raise RecipeError("--llm without classes", "--legend or --classes")
+        idle = ["--kind", "--text-encoder", "--llm", "--llm-model", "--answers", "--llm-fallback", "--yes"]
+        refuse_idle(prompts_parser(), args, idle, "without classes (--legend or --classes)")
         return [None for _ in settings]
     from geodistill.text.features import token_count
     from geodistill.text.text_encoders import open_text_encoder

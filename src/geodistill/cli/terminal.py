@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TextIO, cast
 
 from geodistill.errors import GeodistillWarning, OutputError, printable
+from geodistill.writing import json_number
 
 _STDERR = 2
 
@@ -175,9 +176,21 @@ def ended_by_request() -> Iterator[None]:
 
 def print_result(as_json: bool, data: object, text: str) -> None:
     """Print JSON for another program, or text for people."""
-    print(json.dumps(data, indent=2) if as_json else text)
+    if as_json:
+        print_json(data)
+    else:
+        print(text)
 
 
 def print_json(data: object) -> None:
-    """Print JSON for another program."""
-    print(json.dumps(data, indent=2))
+    """Print JSON for another program; figures that are not finite, which JSON has no words for, as ``null``."""
+    print(json.dumps(_finite(data), indent=2, allow_nan=False))
+
+
+def _finite(data: object) -> object:
+    """Return JSON's data with ``None`` for each figure that is not finite."""
+    if isinstance(data, float):
+        return json_number(data)
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

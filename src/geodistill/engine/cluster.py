@@ -126,5 +126,5 @@ def _join(workers: int, address: str | None) -> tuple[Any, bool]:
 def _knock(address: str) -> None:
     """Connect to a host and port and leave again: where nobody answers, Ray would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
+    if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

@@ -167,7 +167,7 @@ def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:
     chosen = {token: min(paths, key=_pixel_size) for token, paths in files.items()}
     band_files = []
     for name in bands:
-        alias = f"b{int(name)}" if name.isdigit() else name.lower()
+        alias = f"b{int(name)}" if name.isdecimal() else name.lower()
         fitting = [path for path in chosen.values() if alias in aliases(path.name, None, None, alone=True)]
         if len(fitting) != 1:
             raise DataError(

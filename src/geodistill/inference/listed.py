@@ -94,7 +94,7 @@ def _from_assets(name: str, assets: Any, source: str, bands: Sequence[str], aske
     rasters = {
         str(key): asset for key, asset in assets.items() if isinstance(asset, dict) and _is_raster(asset, source)
     }
-    by_band = [_asset_of(band.lower(), rasters, source) for band in bands if not band.isdigit()]
+    by_band = [_asset_of(band.lower(), rasters, source) for band in bands if not band.isdecimal()]
     if by_band and len(by_band) == len(bands) and all(by_band):
         positions = [pair for pair in by_band if pair is not None]
         hrefs = [resolve(str(rasters[key]["href"]), source) for key, _ in positions]

@@ -179,7 +179,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     cols = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * grid.width
     rows = np.concatenate([np.zeros_like(t), t, np.ones_like(t), 1 - t]) * grid.height
     if grid.gcps and grid.gcps_crs is not None:
-        with GCPTransformer(list(grid.gcps)) as transformer:
+        with GCPTransformer(grid.control_points) as transformer:
             xs, ys = transformer.xy(rows, cols, offset="ul")
         crs = grid.gcps_crs
     elif grid.crs is not None and not grid.transform.is_identity:

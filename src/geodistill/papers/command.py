@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.cli.terminal import print_json
 from geodistill.errors import GeodistillError, RecipeError
 
 FIRST_SEED = 42
 """Of several seeds that only their number is given of."""
+
+PICTURE_KINDS = ("maps", "zones", "heat", "activation", "curves", "scatter", "labels")
+"""Those of `geodistill.papers.reproduce.paper_figures.PICTURES`, which takes long to load."""
+
+_OF_A_RUN = ["--root", "--rows", "--out", "--scale", "--as", "--seeds", "--gsd", "--scored-layout", "--padding-as"]
+_OF_A_RUN += ["--padding-window", "--set"]
 
 
 def reproduce_parser() -> VerbParser:
@@ -28,8 +34,8 @@ def reproduce_parser() -> VerbParser:
     add("--root", root, otherwise="none, needed with full")
     add("--rows", "only these rows", nargs="+", default=[], otherwise="all")
     add = parser.add_group("output")
-    kinds = "draw from rows that ran: maps, heat, activation, curves, scatter, labels; all where none is named"
-    add("--figure", kinds, nargs="*", metavar="KIND", otherwise="none")
+    kinds = "draw from rows that ran; all where none is named"
+    add("--figure", kinds, nargs="*", metavar="KIND", choices=PICTURE_KINDS, otherwise="none")
     add.switch("--arithmetic", "say why marked figures cannot be right")
     add("--out", "directory of results and runs; tables may share one", default="tables")
     add.switch("--list", "every table, its rows, the data it needs, and whether it can be run")
@@ -62,12 +68,18 @@ def reproduce_parser() -> VerbParser:
 
 def reproduce(argv: Sequence[str]) -> None:
     """Run a paper's table, or list all of them."""
-    args = parse(reproduce_parser(), argv)
+    parser = reproduce_parser()
+    args = parse(parser, argv)
     if args.list:
+        refuse_idle(parser, args, ["--figure", "--arithmetic", *_OF_A_RUN], "with --list")
         _list(args.table, args.json)
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
+    if args.figure is not None:
+        refuse_idle(parser, args, ["--arithmetic", "--json"], "with --figure")
+    elif args.json:
+        refuse_idle(parser, args, ["--arithmetic"], "with --json, which says it always")
     from geodistill.papers.padding import Padding
     from geodistill.papers.reproduce.runner import ReproduceOptions, draw
     from geodistill.papers.reproduce.runner import reproduce as run_reproduce

@@ -12,6 +12,7 @@ from geodistill.errors import RecipeError
 from geodistill.methods.kda.network import DECODER_WIDTHS, KdaNetwork
 from geodistill.methods.kda.training import KdaRecipe
 from geodistill.papers.registry import find_table
+from geodistill.training.inspect import check_counts
 from geodistill.training.recipe import load_recipe
 from geodistill.writing import aligned
 
@@ -99,8 +100,9 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
         classes: Classes of the output; 2, as in the paper, where not given.
 
     Raises:
-        RecipeError: The recipe is of another method.
+        RecipeError: The recipe is of another method, or a number is below 1.
     """
+    check_counts(size, channels, classes)
     recipe = load_recipe(target)
     if not isinstance(recipe, KdaRecipe):
         raise RecipeError(f"--decoders with {target}, a recipe of {recipe.method}", "a recipe of kda", "kda-landslide")
@@ -110,7 +112,7 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
         config = replace(recipe.network, decoder=decoder, encoder_weights=None)  # type: ignore[arg-type]
         arguments = asdict(config) | ({} if is_default else {"decoder_channels": None})
         with torch.device("meta"), torch.no_grad():
-            network = KdaNetwork(channels, classes or 2, **arguments, auxiliary=False).eval()
+            network = KdaNetwork(channels, 2 if classes is None else classes, **arguments, auxiliary=False).eval()
             with FlopCounterMode(display=False) as flops:
                 network(torch.zeros(1, channels, size, size))
         parts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}

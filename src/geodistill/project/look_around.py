@@ -163,4 +163,4 @@ def _format_of_lines(text: str) -> str:
 
 
 def _is_number(word: str) -> bool:
-    return word.removeprefix("-").replace(".", "", 1).isdigit()
+    return word.removeprefix("-").replace(".", "", 1).isdecimal()

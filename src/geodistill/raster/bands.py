@@ -72,7 +72,7 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
     token = token or (band_token(file_name) if alone else None)
     if token:
         # Sentinel-2 writes B04 and B8A, Landsat B4.
-        names |= {token, f"b0{token[1:]}" if token[1:].isdigit() and len(token) == 2 else token}
+        names |= {token, f"b0{token[1:]}" if token[1:].isdecimal() and len(token) == 2 else token}
         for sensor, pattern in _NAMES.items():
             if pattern.match(file_name):
                 names |= {common for common, band in SENSORS[sensor].items() if band == token}
@@ -89,7 +89,7 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
     """
     chosen = []
     for name in asked:
-        if name.strip().isdigit():
+        if name.strip().isdecimal():
             position = int(name)
             if not 1 <= position <= len(known):
                 raise DataError(f"{source}: band {position}", f"1 to {len(known)}")

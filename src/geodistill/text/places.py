@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Grid, Raster
 from geodistill.raster.grid import place_windows
 from geodistill.text.climate import Position, Zone, position_of, season, tile_zones, zone_at, zone_named
@@ -61,12 +62,22 @@ FILE = "file"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``."""
+    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``.
+
+    Raises:
+        RecipeError: Metres per pixel that are not above 0, or figures that are not finite.
+    """
 
     zone: str | None = None
     season: str | None = None
     gsd: float | None = None
     elevation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
+            raise RecipeError(f"gsd {self.gsd}", "metres per pixel, above 0")
+        if self.elevation is not None and not math.isfinite(self.elevation):
+            raise RecipeError(f"elevation {self.elevation}", "metres above the sea")
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,8 @@ def find_place(
     """Find the setting of a scene.
 
     A named zone wins over a region, a region over a coordinate, a coordinate over the image's own position. Day and
-    ground sampling distance are the image's own where not given.
+    ground sampling distance are the image's own where not given. Under a named zone the season is that of the latitude
+    of the coordinate, or of the image's own.
 
     Args:
         image: A raster, its path, or ``None``.
@@ -116,17 +128,16 @@ def find_place(
         DataError: Nothing says where the scene lies, a coordinate is no coordinate or in the open ocean, or the day
             is no date.
         UnknownNameError: There is no such zone or region.
-        RecipeError: There is nothing to find the setting of.
+        RecipeError: There is nothing to find the setting of, or metres are no such.
     """
     file = image.path if isinstance(image, Raster) else image
     if isinstance(image, Raster):
-        gsd, day = gsd or image.grid.gsd, day or image.acquired
+        gsd, day = image.grid.gsd if gsd is None else gsd, day or image.acquired
     elif image is not None:
         with Raster(image) as raster:
-            gsd, day = gsd or raster.grid.gsd, day or raster.acquired
+            gsd, day = raster.grid.gsd if gsd is None else gsd, day or raster.acquired
     if zone is not None:
-        lat = lonlat[1] if lonlat else None
-        return Place(Setting(zone_named(zone).code, season(day, lat), gsd, elevation), zone_named(zone), "named")
+        return _named(zone, lonlat, image, day, gsd, elevation)
     if region is not None:
         found_zone, position = region_zone(_region(region, file))
     elif lonlat is not None:
@@ -156,7 +167,7 @@ def row_place(
     day = day or row.date
     position_in_manifest = None if row.lon is None or row.lat is None else (row.lon, row.lat)
     if zone is not None:
-        return find_place(lonlat=lonlat or position_in_manifest, zone=zone, day=day, gsd=gsd)
+        return _named(zone, lonlat or position_in_manifest, row.image, day, gsd)
     if region is not None:
         return find_place(region=_region(region, row.image), day=day, gsd=gsd)
     if lonlat is not None:
@@ -191,6 +202,23 @@ def _region(region: str, file: Path | str | None) -> str:
     if file is None:
         raise RecipeError("the region of a file's name without a file", "an image, or a region's name")
     return Path(file).name
+
+
+def _named(
+    zone: str,
+    lonlat: tuple[float, float] | None,
+    image: Path | str | Raster | None,
+    day: str | None,
+    gsd: float | None,
+    elevation: float | None = None,
+) -> Place:
+    """Return the place of a zone that was named: of the coordinate, or else the image's own, the season alone is."""
+    lat = lonlat[1] if lonlat else None
+    if lat is None and day is not None and image is not None:
+        with suppress(DataError):  # it does not say where it lies, or is not there: nor is the season known
+            lat = position_of(image).lat
+    setting = Setting(zone_named(zone).code, season(day, lat), gsd, elevation)
+    return Place(setting, zone_named(zone), "named")
 
 
 def _at(zone: Zone, position: Position, day: str | None, gsd: float | None, elevation: float | None) -> Place:

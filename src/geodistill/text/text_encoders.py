@@ -267,7 +267,7 @@ def open_text_encoder(name: str) -> TextEncoder:
         ArtifactError: It is not available.
     """
     kind, _, width = name.partition(":")
-    if kind == WORDS and (not width or width.isdigit()):
+    if kind == WORDS and (not width or width.isdecimal()):
         return WordEncoder(int(width or WORD_WIDTH))
     if name.startswith("RemoteCLIP"):
         return RemoteClipEncoder(name)

@@ -125,8 +125,9 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
 
     Raises:
         GeodistillError: The target is no recipe and no Segmenter.
-        RecipeError: Bands or classes are given for what has its own.
+        RecipeError: Bands or classes are given for what has its own; or a number is below 1.
     """
+    check_counts(size, channels, classes)
     path = Path(target)
     if (path / "segmenter").is_dir():
         path = path / "segmenter"
@@ -142,7 +143,8 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     if known is not None and given:
         raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
     bands = tuple(f"band{i + 1}" for i in range(3 if channels is None else channels))
-    legend = Legend(tuple(f"class{i}" for i in range(classes or recipe.data.classes or 2)))
+    count = (recipe.data.classes or 2) if classes is None else classes
+    legend = Legend(tuple(f"class{i}" for i in range(count)))
     spec, sets = known or (Spec(legend, bands), {})
     method = blank_method(recipe, spec, sets)
     teacher = method.objective.teacher_module()
@@ -156,6 +158,17 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     trainable = sum(p.numel() for p in method.network.parameters() if p.requires_grad) + adapters
     inference = blank_network(method.name, method.arguments, spec)
     return _weigh(str(target), method.network, inference, spec, size, trainable, beside)
+
+
+def check_counts(size: int, channels: int | None, classes: int | None) -> None:
+    """Refuse an input that no network takes.
+
+    Raises:
+        RecipeError: A number is below 1.
+    """
+    for name, value in (("size", size), ("channels", channels), ("classes", classes)):
+        if value is not None and value < 1:
+            raise RecipeError(f"{name} {value}", "at least 1")
 
 
 def _weigh(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
+from geodistill.papers.command import PICTURE_KINDS
 from geodistill.papers.reproduce import paper_figures, table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
 from geodistill.papers.reproduce.ran_rows import RanRows
@@ -35,6 +36,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = ["KD / Dinov2-L", "KDA(Ours) / Dinov2-L"]
         assert [row.state for row in reproduce("kda/3", folder, rows=rows, overrides=TINY).rows].count("done") == 2
     return folder
+
+
+def test_the_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(PICTURES) == PICTURE_KINDS
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    words = capsys.readouterr().out.replace(",", "").split()
+    assert set(PICTURES) <= set(words)
+    assert main(["reproduce", "kda/3", "--figure", "mapz"]) == 2
+    assert "value of --figure 'mapz'; expected a known value of --figure, such as maps" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -113,7 +113,6 @@ class ImageBoxes:
         height: Pixels; 0 where the image cannot be opened.
         boxes: Usable boxes in the order of the annotation.
         dropped: The others.
-        source: The annotation file, or ``None`` where the image has none.
         gsd: Metres per pixel that the annotation file says.
     """
 
@@ -123,7 +122,6 @@ class ImageBoxes:
     height: int
     boxes: tuple[Box, ...]
     dropped: tuple[Dropped, ...]
-    source: Path | None
     gsd: float | None = None
 
 
@@ -135,11 +133,13 @@ class Annotations:
         images: Every image found, sorted by key; those without any annotation have no boxes.
         unmatched: Annotation entries that belong to no image found.
         categories: Class names: as asked for, in the format's own order, or sorted.
+        files: Every file that what is said here was read from, lists of classes too.
     """
 
     images: tuple[ImageBoxes, ...]
     unmatched: tuple[str, ...]
     categories: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
 from geodistill.label.formats.detection import FORMATS as KNOWN
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.tiles import annotation_files
 
 SIZE = (120, 90)
 """Width and height of images."""
@@ -85,10 +87,24 @@ def test_empty_annotations_and_images_without_any(form: Format, tmp_path: Path) 
     images = read(form, places).images
     assert [image.key for image in images] == ["a", "b", "c"]
     assert [len(image.boxes) for image in images] == [1, 0, 0]
-    assert images[2].source is None
-    assert images[0].source is not None
-    if not form.bounded:
-        assert images[1].source is not None
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_no_annotation_file_changes_unnoticed(form: Format, copies: int, tmp_path: Path) -> None:
+    """A file more, or a byte more in any file that was read, and a run is not continued over the labels."""
+    boxes, images = form.write(tmp_path, {"a": SIZE, "b": SIZE}, {"a": [Thing(40, 30, 20, 10)], "b": []})
+    if copies == 2 and not form.bounded:
+        pytest.skip("each image once")
+    for file in list(boxes.iterdir()) if copies == 2 else []:  # the same objects over the same image
+        shutil.copy(file, boxes / f"more{file.suffix}")
+    annotations = read(form, (boxes, images))
+    before = annotation_files(annotations)
+    for file in boxes.iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert annotation_files(annotations) != before, file.name
+        file.write_bytes(content)
+    assert annotation_files(annotations) == before
 
 
 def test_unknown_classes_are_dropped(form: Format, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.masks import Runs
 from geodistill.label.records import Box
+from geodistill.label.tiles import annotation_files
 
 WIDTH, HEIGHT = 100, 80
 
@@ -252,3 +253,21 @@ def test_one_odd_feature_is_told_and_counted(tmp_path: Path) -> None:
         "object 2 is a LineString (cannot be used)",
         "object 3 has no class (cannot be used)",
     ]
+
+
+def test_a_shapefile_is_all_its_files(tmp_path: Path) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    table = geopandas.GeoDataFrame(
+        {"category": ["house"]}, geometry=[on_the_ground(image, box(20, 10, 60, 35))], crs="EPSG:4326"
+    )
+    (tmp_path / "b").mkdir()
+    table.to_file(tmp_path / "b" / "boxes.shp")
+    found = read_boxes("geojson", tmp_path / "b" / "boxes.shp", tmp_path / "i")
+    before = annotation_files(found)
+    for suffix in (".shp", ".dbf", ".prj", ".shx"):
+        file = tmp_path / "b" / f"boxes{suffix}"
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert annotation_files(found) != before, suffix
+        file.write_bytes(content)
+    assert annotation_files(found) == before

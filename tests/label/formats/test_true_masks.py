@@ -104,7 +104,7 @@ def isaid(folder: Path) -> tuple[Path, Path]:
 
 def image_with(*boxes: tuple[str, tuple[float, float, float, float]]) -> ImageBoxes:
     made = [Box(rectangle(*bounds), name, 0, f"f:{n}", "hbox", n) for n, (name, bounds) in enumerate(boxes)]
-    return ImageBoxes("a", Path("a.png"), WIDTH, HEIGHT, tuple(made), (), None)
+    return ImageBoxes("a", Path("a.png"), WIDTH, HEIGHT, tuple(made), ())
 
 
 def test_objects_of_isaid_find_their_boxes(tmp_path: Path) -> None:

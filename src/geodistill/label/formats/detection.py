@@ -101,9 +101,10 @@ def read_boxes(
                 screened.append(screen(entry, classes, keep_difficult))
             else:
                 width, height = picture.size or (0, 0)
-                screened.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
+                screened.append(ImageBoxes(picture.key, picture.path, width, height, (), ()))
     present = {box.category for image in screened for box in image.boxes}
-    return Annotations(tuple(screened), tuple(read.unmatched), names or read.categories or tuple(sorted(present)))
+    listed = names or read.categories or tuple(sorted(present))
+    return Annotations(tuple(screened), tuple(read.unmatched), listed, tuple(read.files))
 
 
 def _look_at_faults(read: ReadResult) -> None:
@@ -203,7 +204,7 @@ def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> I
             )
         else:
             dropped.append(Dropped(reason or "unknown class", name or box.category, box.source))
-    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source, entry.gsd)
+    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.gsd)
 
 
 def _reasons(

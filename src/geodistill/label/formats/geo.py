@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.files import files_below
 from geodistill.label.annotated_masks import mask_of
-from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
+from geodistill.label.formats.geo_features import SUFFIXES, WHOLE, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Picture,
@@ -59,10 +60,10 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     placed = _placed(pictures)
     result = ReadResult()
     objects: dict[str, list[RawBox]] = defaultdict(list)
-    sources: dict[str, Path] = {}
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
+        result.files += _stored_in(file)
         result.unmatched += features.lost
         result.faults += features.faults
         matched: set[int] = set()
@@ -70,15 +71,21 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
             polygons = _brought(features, image_crs)
             for picture, grid, shape, at in _hits(group, polygons, image_crs):
                 matched.add(at)
-                sources.setdefault(picture.key, file)
                 objects[picture.key].append(_object(features.items[at], shape, grid))
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
         result.unmatched += left
         missed = features if left and missed is None else missed
-    result.entries = [ImageAnnotations(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
+    result.entries = [ImageAnnotations(p, objects[p.key]) for p, _ in placed if p.key in objects]
     if missed is not None and placed and not result.entries:
         raise _elsewhere_error(missed, placed, pictures)
     return result
+
+
+def _stored_in(file: Path) -> list[Path]:
+    """Return the files that hold a vector file: a shapefile, and others of old, are several of one name."""
+    if file.suffix.lower() in WHOLE:
+        return [file]
+    return [path for path in sorted(file.parent.glob(f"{escape(file.stem)}.*")) if path.is_file()]
 
 
 def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:

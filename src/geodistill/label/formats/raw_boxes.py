@@ -266,10 +266,9 @@ NO_CLASS = "(no class)"
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """Everything that one file says about one image; ``gsd`` in metres per pixel."""
+    """Everything that the annotations say about one image; ``gsd`` in metres per pixel."""
 
     picture: Picture
-    source: Path
     objects: Sequence[RawBox]
     gsd: float | None = None
 
@@ -283,12 +282,14 @@ class ReadResult:
         unmatched: Annotation entries without an image.
         categories: Class names in the format's own order, or ``None`` where it has no list of them.
         faults: What is wrong with objects that are unmatched because they cannot be read.
+        files: Every file that any of this depends on: a run is not continued where one has changed.
     """
 
     entries: list[ImageAnnotations] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
     categories: tuple[str, ...] | None = None
     faults: list[DataError] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

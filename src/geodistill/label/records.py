@@ -83,6 +83,14 @@ class Box:
 
     @property
     def corners(self) -> NDArray[np.float64]:
+        """Vertices ``(V, 2)`` of the box that is filled: as it is clipped, or the smallest one around an outline.
+
+        A border cuts an oriented box to three to eight corners; the rectangle around these covers much that it does not.
+        """
+        return self.rbox if self.kind == "polygon" else self.polygon
+
+    @property
+    def rbox(self) -> NDArray[np.float64]:
         """Four corners ``(4, 2)`` of the oriented box: the polygon itself, or its smallest enclosing rectangle."""
         if len(self.polygon) == 4:
             return self.polygon

@@ -19,7 +19,7 @@ from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
-from geodistill.errors import GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import atomic_path, json_text, write_json, write_text
 from geodistill.label.accounts import Account, Accounts, ManifestCounts, ReviewCounts
 from geodistill.label.config import LabelSettings
@@ -269,14 +269,21 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
 
 
 def split_plan(settings: LabelSettings) -> SplitPlan:
-    """Return how source images are divided among train, val and test.
+    """Return how source images are divided among train, val and test, those that no folder of the source divides.
 
     Raises:
         DataError: The shares or the pattern of groups make no sense.
     """
     if settings.lists is not None:
         return SplitPlan("lists", lists=settings.lists, seed=settings.seed)
-    return SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    if settings.split != "source":
+        return plan
+    # What the source's authors test on, their folders say; no other image joins it.
+    train, val, _ = settings.fractions
+    if train + val <= 0:
+        raise DataError(f"split fractions {settings.fractions} beside folders of the source", "a share of train or val")
+    return replace(plan, fractions=(train / (train + val), val / (train + val), 0.0))
 
 
 def _divided(
@@ -290,8 +297,8 @@ def _divided(
         return [(row, splits[key], key) for key, row in rows]
     known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
     unknown = [(key, row) for key, row in rows if key not in known]
-    wished = sum(fraction > 0 for fraction in settings.fractions)
-    if settings.group_regex is None and len({key for key, _ in unknown}) < wished:
+    wished = sum(fraction > 0 for fraction in plan.fractions)
+    if not unknown or (settings.group_regex is None and len({key for key, _ in unknown}) < wished):
         divided = [(row, "train", key) for key, row in unknown]  # too few images to part
     else:
         divided = divide(unknown, plan)

@@ -85,7 +85,7 @@ class Box:
     def corners(self) -> NDArray[np.float64]:
         """Vertices ``(V, 2)`` of the box that is filled: as it is clipped, or the smallest one around an outline.
 
-        A border cuts an oriented box to three to eight corners; the rectangle around these covers much that it does not.
+        A border leaves an oriented box three to eight corners; a rectangle around these covers more than the box.
         """
         return self.rbox if self.kind == "polygon" else self.polygon
 

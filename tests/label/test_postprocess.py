@@ -138,6 +138,26 @@ def test_rules_are_shares(wrong: dict[str, float]) -> None:
         Rules(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("#####\n#####\n#####\n#####", ()),
+        ("#####\n#...#\n#...#\n#####", ()),
+        ("#####\n#...#\n##..#\n#####", ("filled holes",)),  # one pixel is missing beside the hole
+        (".....\n.....\n.....\n.....", ("fell back to the box",)),
+    ],
+)
+def test_an_annotated_hole_stays_open_whatever_was_found_there(text: str, changes: tuple[str, ...]) -> None:
+    hole = rectangle(2, 1, 4, 3) if "filled holes" in changes else rectangle(1, 1, 4, 3)
+    shape = replace(box(0, 0, 5, 4), kind="polygon", holes=(hole,))
+    done = finish(crop(text, score=0.9), shape, Rules(min_score=0.5), 4, 5)
+    assert done.mask is not None
+    expected = (
+        ["#####", "##..#", "##..#", "#####"] if "filled holes" in changes else ["#####", "#...#", "#...#", "#####"]
+    )
+    assert (drawn(done.mask.pixels), done.changes) == (expected, changes)
+
+
 @pytest.mark.parametrize("middle", [(0.0, 20.0), (40.0, 20.0), (20.0, 0.0), (40.0, 40.0), (20.0, 20.0), (37.0, 3.0)])
 def test_an_oriented_box_that_a_border_cuts_is_filled_as_it_is_drawn(middle: tuple[float, float]) -> None:
     """A square that stands on its corner, cut to three to six corners: nearer to its middle than its half diagonal."""

@@ -59,6 +59,7 @@ class Box:
         segmentation: True mask where the set has one: COCO run lengths ``{"size": [height, width], "counts": text}``
             in the frame of the image, as `geodistill.label.masks.Runs` reads and writes them.
         horizontal: The set's own horizontal box where it has one beside an oriented one (HRSC2016), else ``None``.
+        holes: ``(V, 2)`` float64 each, rings of an outline that the object leaves out; they may reach beyond the image.
     """
 
     polygon: NDArray[np.float64]
@@ -69,6 +70,7 @@ class Box:
     index: int = 0
     segmentation: dict[str, Any] | None = None
     horizontal: Bounds | None = None
+    holes: tuple[NDArray[np.float64], ...] = ()
 
     @cached_property
     def box(self) -> Bounds:
@@ -291,7 +293,8 @@ def _moved(box: Box, clipped: Any, window: Window) -> Box:
     if segmentation is not None and (low, high) != ((0, 0), (segmentation["size"][1], segmentation["size"][0])):
         segmentation = crop_runs(Runs.from_coco(segmentation), window).to_coco()
     horizontal = None if box.horizontal is None else _clip(box.horizontal, window)
-    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal)
+    holes = tuple(hole - low for hole in box.holes)
+    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal, holes=holes)
 
 
 def _clip(bounds: Bounds, window: Window) -> Bounds | None:

@@ -89,14 +89,11 @@ def test_empty_annotations_and_images_without_any(form: Format, tmp_path: Path) 
     assert [len(image.boxes) for image in images] == [1, 0, 0]
 
 
-@pytest.mark.parametrize("copies", [1, 2])
-def test_no_annotation_file_changes_unnoticed(form: Format, copies: int, tmp_path: Path) -> None:
-    """A file more, or a byte more in any file that was read, and a run is not continued over the labels."""
+def test_no_annotation_file_changes_unnoticed(form: Format, tmp_path: Path) -> None:
+    """A byte more in any file that was read, and a run is not continued over the labels."""
     boxes, images = form.write(tmp_path, {"a": SIZE, "b": SIZE}, {"a": [Thing(40, 30, 20, 10)], "b": []})
-    if copies == 2 and not form.bounded:
-        pytest.skip("each image once")
-    for file in list(boxes.iterdir()) if copies == 2 else []:  # the same objects over the same image
-        shutil.copy(file, boxes / f"more{file.suffix}")
+    if form.bounded:  # vector files, of which several may lie over one image
+        shutil.copy(boxes / f"all{form.suffix}", boxes / f"more{form.suffix}")
     annotations = read(form, (boxes, images))
     before = annotation_files(annotations)
     for file in boxes.iterdir():

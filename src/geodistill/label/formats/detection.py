@@ -200,6 +200,7 @@ def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> I
                     index=index,
                     segmentation=box.segmentation,
                     horizontal=box.horizontal,
+                    holes=box.holes,
                 )
             )
         else:

@@ -46,7 +46,8 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read one file, or every file of a folder; each polygon belongs to every image that it touches.
 
     Polygons of four corners that are nearly a rectangle are boxes; others are outlines, which also serve as true
-    masks. A feature of several parts is several objects. Features that touch no image are unmatched.
+    masks and whose holes are no part of the object. A feature of several parts is several objects. Features that touch
+    no image are unmatched.
 
     Raises:
         DataError: A file cannot be read or has no CRS, no feature is a polygon, an image has no place on the ground,
@@ -199,12 +200,11 @@ def _span(bounds: Sequence[float]) -> str:
 
 def _object(feature: Feature, polygon: Any, grid: Grid) -> RawBox:
     outer = _pixels(polygon.exterior, grid.transform)
-    kind = _kind(outer)
-    segmentation = None
-    if kind == "polygon":
-        holes = [_pixels(ring, grid.transform) for ring in polygon.interiors]
-        segmentation = mask_of([outer], holes, grid.width, grid.height)
-    return RawBox(outer, feature.category, feature.source, kind, feature.difficult, segmentation)
+    rings = [_pixels(ring, grid.transform) for ring in polygon.interiors]
+    holes = tuple(ring for ring in rings if np.isfinite(ring).all())
+    kind = "polygon" if holes else _kind(outer)  # nobody draws a hole into a box
+    segmentation = mask_of([outer], rings, grid.width, grid.height) if kind == "polygon" else None
+    return RawBox(outer, feature.category, feature.source, kind, feature.difficult, segmentation, holes=holes)
 
 
 def _pixels(ring: Any, transform: Affine) -> NDArray[np.float64]:

@@ -236,15 +236,17 @@ class RawBox:
     crowd: bool = False
     fault: DataError | None = None
     reason: Reason = "malformed"
+    holes: tuple[NDArray[np.float64], ...] = ()
 
     def scaled(self, scale: Scale) -> RawBox:
-        """Return the object with polygon and horizontal box scaled; a mask is in the frame of the file already."""
+        """Return the object with all but its mask scaled, which is in the frame of the file already."""
         if scale == (1.0, 1.0):
             return self
         (x, y), horizontal = scale, self.horizontal
         if horizontal is not None:
             horizontal = (horizontal[0] * x, horizontal[1] * y, horizontal[2] * x, horizontal[3] * y)
-        return replace(self, polygon=self.polygon * scale, horizontal=horizontal)
+        holes = tuple(hole * scale for hole in self.holes)
+        return replace(self, polygon=self.polygon * scale, horizontal=horizontal, holes=holes)
 
 
 def attempt(make: Callable[[], RawBox], source: str, category: str | None = None) -> RawBox:

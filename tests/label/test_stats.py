@@ -81,16 +81,19 @@ def test_classes_sizes_and_instances_per_image(tmp_path: Path, streamed: bool) -
 def test_masks_of_every_kind_and_crowds(tmp_path: Path) -> None:
     outline = {"image_id": 0, "category_id": 0, "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10], [1, 1]], "area": 1}
     told = {"image_id": 0, "category_id": 0, "area": 55.4}
+    line = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 3, 3]], "area": 9}
+    nothing = {"image_id": 1, "category_id": 1, "segmentation": [], "area": 4}
     crowd = instance(0, 0, square(0, 0, 50, 50)) | {"iscrowd": 1}
-    found = stats(write_coco(tmp_path / "set.json", [outline, told, crowd]))
-    assert found.pixels == (200 + 55, 0, 0)
-    assert found.instances == (2, 0, 0)
+    found = stats(write_coco(tmp_path / "set.json", [outline, told, crowd, line, nothing]))
+    assert found.pixels == (200 + 55, 9 + 4, 0)
+    assert found.instances == (2, 2, 0)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"image_id": 0, "category_id": 0, "bbox": [1, 2, 3, 4]}, r"object 1 has no mask.*label build"),
+        ({"image_id": 0, "category_id": 0, "segmentation": [[1, 1, 3, 3]]}, r"object 1 has no mask"),
         ({"image_id": 9, "category_id": 0, "area": 5}, "object 1 .*listed image"),
         ({"image_id": 0, "category_id": 8, "area": 5}, "object 1 .*listed image"),
         ({"image_id": 0, "category_id": 0, "segmentation": {"size": [9, 9], "counts": [81]}}, "object 1: run lengths"),

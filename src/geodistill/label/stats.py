@@ -224,15 +224,19 @@ def _published(files: Sequence[Path], name: str, progress: bool) -> SetStatistic
 
 
 def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
-    """Return the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither."""
+    """Return the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither.
+
+    A line or a point is no outline.
+    """
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
         return Runs.from_coco(checked_runs(segmentation, size[1], size[0], source)).area
-    if isinstance(segmentation, list) and segmentation:
-        try:
-            mask = coco_polygons([points(part) for part in segmentation if len(part) >= 6], size[1], size[0])
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{source}: segmentation", "lists of x1, y1, x2, y2 ...") from error
+    try:
+        outlines = [points(part) for part in segmentation or () if len(part) >= 6]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source}: segmentation", "lists of x1, y1, x2, y2 ...") from error
+    if outlines:
+        mask = coco_polygons(outlines, size[1], size[0])
         return 0 if mask is None else Runs.from_coco(mask).area
     if not isinstance(item.get("area"), int | float):
         raise DataError(f"{source} has no mask", "a segmentation or an area", "label the boxes with 'label build'")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from factories import make_dataset, make_picture, make_raster
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.label.masks import Runs
 from geodistill.label.stats import EDGES, SMALL, stats
 from geodistill.label.tables import (
@@ -162,6 +162,14 @@ def manifest_of(folder: Path) -> Path:
     return folder / "manifest.parquet"
 
 
+def test_regions_of_a_set_that_has_instances_are_refused(tmp_path: Path) -> None:
+    town = build_folder(tmp_path / "town")
+    for place in (town, town / "instances.json", write_coco(tmp_path / "set.json", ANNOTATIONS)):
+        with pytest.raises(RecipeError, match="which has instances; expected a manifest"):
+            stats(place, regions=True)
+    assert sum(stats(town / "manifest.parquet", regions=True).instances) == 2
+
+
 def test_a_manifest_with_and_without_regions(tmp_path: Path) -> None:
     path = manifest_of(tmp_path / "set")
     found = stats(path)
@@ -223,7 +231,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     from geodistill.cli.label_sets import stats as run
 
     town, flat = build_folder(tmp_path / "town"), manifest_of(tmp_path / "flat")
-    run(["--set", str(town), str(flat), "--out", str(tmp_path / "out"), "--regions"])
+    run(["--set", str(town), str(flat), "--out", str(tmp_path / "out")])
     text = capsys.readouterr().out
     assert "town: 2 images" in text
     assert "resolution (m)" in text

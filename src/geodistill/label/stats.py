@@ -20,7 +20,7 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
 from geodistill.label.export import read_instances
 from geodistill.label.formats.published import find_instances, published_classes, read_objects
@@ -139,9 +139,14 @@ def stats(
 
     Raises:
         DataError: The place holds none of these, or a file of it is malformed.
+        RecipeError: Regions are asked for of a set that has instances.
     """
     place = Path(place)
     name = name or set_name(place)
+    if regions and (place.suffix.lower() == ".json" or (place / INSTANCES).is_file() or find_instances(place)):
+        raise RecipeError(
+            f"regions of {place}, which has instances", "a manifest", "leave --regions out, or count manifests alone"
+        )
     if place.is_dir() and (place / INSTANCES).is_file():
         return _coco(place / INSTANCES, name, place, progress)
     if place.is_dir() and (files := find_instances(place)):

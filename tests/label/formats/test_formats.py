@@ -104,6 +104,18 @@ def test_no_annotation_file_changes_unnoticed(form: Format, tmp_path: Path) -> N
     assert annotation_files(annotations) == before
 
 
+def test_classes_of_a_set_may_differ_in_case(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Yolo, "classes", ("Car", "car", "plane"))
+    places = form.write(
+        tmp_path, {"a": SIZE}, {"a": [Thing(40, 30, 20, 10, category="car"), Thing(70, 50, 30, 16, category="Car")]}
+    )
+    annotations = read(form, places)
+    assert [box.category for box in annotations.images[0].boxes] == ["car", "Car"]
+    assert annotations.categories[:2] == ("Car", "car")
+    asked = read(form, places, categories=["CAR"])
+    assert [box.category for box in asked.images[0].boxes] == ["CAR", "CAR"]
+
+
 def test_unknown_classes_are_dropped(form: Format, tmp_path: Path) -> None:
     things = [Thing(40, 30, 20, 10), Thing(70, 50, 30, 16, category="plane")]
     found = read(form, form.write(tmp_path, {"a": SIZE}, {"a": things}), categories=["SHIP", "tank"])

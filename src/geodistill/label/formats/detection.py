@@ -92,7 +92,7 @@ def read_boxes(
         if read.unmatched and not read.entries:
             raise _nothing_matches_error(read, pictures)
         if names is None and read.categories is not None:
-            classes = Classes(read.categories)
+            classes = Classes(read.categories, exact=True)
         by_key = {entry.picture.key: entry for entry in read.entries}
         screened: list[ImageBoxes] = []
         for picture in progress_bar(pictures.all, "opening images", progress, unit="image"):
@@ -144,22 +144,24 @@ class Classes:
 
     Args:
         names: The names wanted, or ``None`` for all as they are.
+        exact: Whether all of it counts after all, as in a set's own list: there ``Car`` and ``car`` are two.
 
     Raises:
         DataError: Two names differ in these only.
     """
 
-    def __init__(self, names: Sequence[str] | None) -> None:
+    def __init__(self, names: Sequence[str] | None, *, exact: bool = False) -> None:
+        self._fold = str if exact else fold
         self._names: Mapping[str, str] | None = None
         if names is not None:
-            self._names = {fold(name): name for name in names}
+            self._names = {self._fold(name): name for name in names}
             if len(self._names) != len(names):
-                repeated = [name for name, count in Counter(map(fold, names)).items() if count > 1]
+                repeated = [name for name, count in Counter(map(self._fold, names)).items() if count > 1]
                 raise DataError(f"categories {', '.join(names)}", "distinct names", f"{repeated[0]!r} is there twice")
 
     def name(self, category: str) -> str | None:
         """Return the name as it was asked for, or ``None`` where it was not."""
-        return category if self._names is None else self._names.get(fold(category))
+        return category if self._names is None else self._names.get(self._fold(category))
 
 
 def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from box_formats import FORMATS, INF, NAN, Format, Thing, Yolo, objects_told
 from factories import make_raster
-from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.label.formats.detection import FORMATS as KNOWN
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations, ImageBoxes
@@ -323,6 +323,16 @@ def test_xml_that_attacks_is_refused(name: str, tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(DataError, match=r"a\.xml declares entities, which is refused"):
             read_boxes(form.name, boxes, images, **form.options)
+
+
+def test_the_field_of_the_class_is_named_where_there_is_a_choice(form: Format, tmp_path: Path) -> None:
+    places = form.write(tmp_path, {"a": SIZE}, {"a": [Thing(40, 30, 20, 10)]})
+    if form.name in ("geojson", "hrsc"):
+        field = "Class_ID" if form.name == "hrsc" else "category"
+        assert [box.category for box in read(form, places, category_field=field).images[0].boxes] == ["ship"]
+        return
+    with pytest.raises(RecipeError, match=f"--category-field kind of format {form.name}; expected format geojson or"):
+        read(form, places, category_field="kind")
 
 
 def test_names_of_formats(tmp_path: Path) -> None:

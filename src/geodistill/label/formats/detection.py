@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError, GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Pictures,
@@ -50,6 +50,9 @@ FORMATS: Mapping[str, str] = {
 ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file.
 """
 
+FIELDS = ("geojson", "hrsc")
+"""Formats in which a person may say where an object's class stands."""
+
 
 def read_boxes(
     format: str,
@@ -73,16 +76,21 @@ def read_boxes(
         categories: Classes wanted, in the order wanted; others are dropped as ``unknown class``. Case, blanks,
             hyphens and underscores do not count. By default all.
         keep_difficult: Use objects marked as difficult (1, or 2 for those cut off).
-        category_field: Column of the class for ``geojson``, tag of the class for ``hrsc``.
+        category_field: Column of the class for ``geojson``, tag of the class for ``hrsc``; for no other format.
         progress: Show a progress bar on a terminal.
 
     Raises:
         UnknownNameError: No format has that name.
+        RecipeError: A field of the class is named for a format that has none to choose.
         DataError: A place is missing or empty, a file is malformed, no annotation belongs to any image, or no object
             can be used: none can be read, or every image has another size and aspect ratio than its annotations say.
             (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
     reader: Reader = choose("format of boxes", format, FORMATS)
+    if category_field is not None and format not in FIELDS:
+        raise RecipeError(
+            f"--category-field {category_field} of format {format}", f"format {' or '.join(FIELDS)}", "leave it out"
+        )
     names = None if categories is None else tuple(categories)
     classes = Classes(names)
     pictures = Pictures(Path(images))

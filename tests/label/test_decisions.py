@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from detection_sets import contents, make_detection_set, settings_of
 from factories import make_picture
+from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
 from geodistill.label.accounts import format_account
@@ -110,6 +112,20 @@ def test_the_box_of_an_object_at_the_border_is_no_larger_than_it_was_drawn(tmp_p
     reach = columns + np.abs(rows - 30)
     assert made(labels)[0]["reviewed"]["verdict"] == "box"
     assert np.array_equal(pixels(made(labels)[0])[reach != 20], (reach < 20)[reach != 20])
+
+
+def test_decisions_leave_a_manifest_of_your_own_as_it_is(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    manifest = Manifest.load(labels / "manifest.parquet")
+    replace(manifest, entries=tuple(replace(entry, split="test") for entry in manifest.entries)).save(
+        labels / "manifest.parquet"
+    )
+    mine = (labels / "manifest.parquet").read_bytes()
+    write_decisions(labels, [decision(labels, 0, "drop")])
+    with pytest.warns(GeodistillWarning, match=r"manifest\.parquet is not as it was written and stays"):
+        account = build(settings, labels, resume=True)
+    assert account["boxes"]["dropped"] == {"dropped in review": 1}
+    assert (labels / "manifest.parquet").read_bytes() == mine
 
 
 def test_a_later_run_keeps_decisions(tmp_path: Path) -> None:

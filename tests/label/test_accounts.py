@@ -13,7 +13,7 @@ from geodistill.raster import Window
 def image(key: str, boxes: int, dropped: tuple[str, ...] = ()) -> ImageBoxes:
     made = tuple(Box(rectangle(0, 0, 2, 2), "ship", 0, "here", "hbox", index) for index in range(boxes))
     lost = tuple(Dropped(reason, "dock", "here") for reason in dropped)  # type: ignore[arg-type]
-    return ImageBoxes(key, Path(f"{key}.png"), 8, 8, made, lost, None)
+    return ImageBoxes(key, Path(f"{key}.png"), 8, 8, made, lost)
 
 
 def tile(outcomes: list[tuple[int, str]], changes: dict[str, dict[str, int]] | None = None) -> TileRecord:

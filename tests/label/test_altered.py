@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
 from geodistill.label.labelling import build
 from geodistill.label.ledger import JOURNAL, Journal
@@ -31,12 +34,12 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     return contents(out)
 
 
-def stopped(source: Path, out: Path) -> None:
+def stopped(source: Path, out: Path, *, resume: bool = False) -> None:
     """A run that was killed when all tiles were done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("geodistill.label.labelling.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
-            build(settings_of(source, **TILED), out)
+            build(settings_of(source, **TILED), out, resume=resume)
 
 
 def cut(path: Path) -> None:
@@ -119,6 +122,67 @@ def test_files_about_the_set_are_made_again(
     assert {path: path.stat().st_mtime_ns for path in before} == before, "no tile was labelled again"
 
 
+def divided_by_hand(out: Path) -> bytes:
+    """Put all images of a run into the test split, as a person may, and give the bytes of that manifest."""
+    path = out / "manifest.parquet"
+    manifest = Manifest.load(path)
+    replace(manifest, entries=tuple(replace(entry, split="test") for entry in manifest.entries)).save(path)
+    return path.read_bytes()
+
+
+def resumed(source: Path, out: Path) -> list[str]:
+    """Continue a run and give its warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        build(settings_of(source, **TILED), out, resume=True, keep_going=True)
+    return [str(one.message) for one in caught]
+
+
+def repaint(path: Path) -> None:
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.parametrize("damage", ["mask", "instances", "image", "no image", "killed"])
+def test_a_persons_manifest_stays_whatever_else_is_made_again(damage: str, tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 3), tmp_path / "out"
+    build(settings_of(source, **TILED), out)
+    mine = divided_by_hand(out)
+    image = source / "images/scene_1.png"
+    if damage in ("mask", "killed"):
+        cut(sorted((out / "gray").glob("*.png"))[0])
+    elif damage == "instances":
+        cut(out / "instances.json")
+    else:
+        repaint(image) if damage == "image" else cut(image)
+    if damage == "killed":
+        with warnings.catch_warnings(action="ignore"):
+            stopped(source, out, resume=True)
+        assert (out / "manifest.parquet").read_bytes() == mine
+    assert sum("manifest.parquet is not as it was written and stays" in text for text in resumed(source, out)) == 1
+    assert (out / "manifest.parquet").read_bytes() == mine
+    cut(sorted((out / "color").glob("*.png"))[0])
+    assert sum("manifest.parquet is not as it was written and stays" in text for text in resumed(source, out)) == 1
+    assert (out / "manifest.parquet").read_bytes() == mine, "the manifest that was kept is not taken for ours"
+    (out / "manifest.parquet").unlink()
+    resumed(source, out)
+    assert "train" in {entry.split for entry in Manifest.load(out / "manifest.parquet").entries}
+
+
+@pytest.mark.slow
+def test_the_manifest_of_a_run_that_was_killed_when_made_again_is_ours(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 3), tmp_path / "out"
+    build(settings_of(source, **TILED), out)
+    before = (out / "manifest.parquet").read_bytes()
+    for n in range(3):
+        repaint(source / f"images/scene_{n}.png")
+    with pytest.warns(GeodistillWarning, match="changed since"):
+        stopped(source, out, resume=True)
+    assert (out / "manifest.parquet").read_bytes() != before, "it was written anew, and its sums were not"
+    assert not [text for text in resumed(source, out) if "stays" in text]
+    build(settings_of(source, **TILED), tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000])
 def test_settings_that_are_none_are_one_line(text: bytes, source: Path, tmp_path: Path) -> None:
@@ -133,8 +197,7 @@ def test_a_changed_image_is_labelled_again(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path / "set", 3)
     out = tmp_path / "out"
     stopped(source, out)
-    path = source / "images/scene_1.png"
-    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    repaint(source / "images/scene_1.png")
     with pytest.warns(GeodistillWarning, match=r"1 files \(.*scene_1\.png\) changed since"):
         build(settings_of(source, **TILED), out, resume=True)
     build(settings_of(source, **TILED), tmp_path / "fresh")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,40 @@ def test_ablate_takes_what_build_takes(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert named == {"category_field": "kind", "work": WorkerOptions(workers=2), "progress": True}
     assert main([*given, "--share", "0"]) == 2
     assert "share 0.0; expected above 0, at most 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "rest", "background", "told"),
+    [
+        ((None, None), "", False, ""),
+        ((0, 1), "", False, ""),
+        ((1, 2), "", True, ""),
+        ((0, 1), "ignore: [255, '#ffffff']\n", False, ""),  # as a label set has it
+        ((7, 1), "", False, "values 0 to 1 in the order of the classes"),
+        ((1, 0), "", False, "values 0 to 1 in the order of the classes"),
+        ((1, 2), "", False, "values 0 to 1 in the order of the classes"),
+        ((7, 8), "", True, "values 1 to 2 in the order of the classes"),
+        ((0, 1), "ignore: [9]\n", False, "255 for no label"),
+    ],
+)
+def test_mask_values_of_a_legend_are_told_where_the_masks_will_have_others(
+    values: tuple[int | None, int | None],
+    rest: str,
+    background: bool,
+    told: str,
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    warnings.simplefilter("always")
+    legend = tmp_path / "legend.yaml"
+    entries = [
+        f"  {name}: {{colour: '#{n}{n}0000'{'' if value is None else f', value: {value}'}}}\n"
+        for n, (name, value) in enumerate(zip(("ship", "dock"), values, strict=True), 1)
+    ]
+    legend.write_text(f"classes:\n{''.join(entries)}{rest}")
+    ground = ["--background", "ground"] if background else []
+    assert settings_from("--format", "dota", "--legend", str(legend), *ground).classes == ("ship", "dock")
+    assert [told in str(one.message) for one in recwarn] == ([True] if told else [])
 
 
 def test_classes_and_legend(tmp_path: Path) -> None:

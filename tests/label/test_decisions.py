@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from detection_sets import contents, make_detection_set, settings_of
+from factories import make_picture
+from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
 from geodistill.label.accounts import format_account
@@ -19,7 +22,7 @@ from geodistill.label.decisions import Decision, read_decisions, read_review, wr
 from geodistill.label.labelling import build
 from geodistill.label.ledger import DECISIONS, JOURNAL, Journal, altered_by_hand
 from geodistill.label.masks import Mask, Runs
-from geodistill.label.postprocess import EMPTIED
+from geodistill.label.postprocess import EMPTIED, Rules
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
 from geodistill.review.open_labels import open_labels
@@ -92,6 +95,37 @@ def test_each_verdict_does_to_the_masks_what_it_says(tmp_path: Path) -> None:
     assert "review" not in account
     again = contents(labels)
     assert {name for name in again if again[name] != untouched.get(name)} == {DECISIONS, ".journal.jsonl"}
+
+
+def test_the_box_of_an_object_at_the_border_is_no_larger_than_it_was_drawn(tmp_path: Path) -> None:
+    make_picture(tmp_path / "images" / "scene_0.png", np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes" / "scene_0.txt").write_text("20 30 0 50 -20 30 0 10 plane 0\n")  # half of it lies beyond
+    settings = LabelSettings(
+        tmp_path / "images", tmp_path / "boxes", "dota", segmenter="box", background="ground", rules=Rules(min_score=1)
+    )
+    labels = tmp_path / "labels"
+    build(settings, labels)
+    write_decisions(labels, [decision(labels, 0, "box")])
+    build(settings, labels, resume=True)
+    columns, rows = np.meshgrid(np.arange(80) + 0.5, np.arange(60) + 0.5)
+    reach = columns + np.abs(rows - 30)
+    assert made(labels)[0]["reviewed"]["verdict"] == "box"
+    assert np.array_equal(pixels(made(labels)[0])[reach != 20], (reach < 20)[reach != 20])
+
+
+def test_decisions_leave_a_manifest_of_your_own_as_it_is(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    manifest = Manifest.load(labels / "manifest.parquet")
+    replace(manifest, entries=tuple(replace(entry, split="test") for entry in manifest.entries)).save(
+        labels / "manifest.parquet"
+    )
+    mine = (labels / "manifest.parquet").read_bytes()
+    write_decisions(labels, [decision(labels, 0, "drop")])
+    with pytest.warns(GeodistillWarning, match=r"manifest\.parquet is not as it was written and stays"):
+        account = build(settings, labels, resume=True)
+    assert account["boxes"]["dropped"] == {"dropped in review": 1}
+    assert (labels / "manifest.parquet").read_bytes() == mine
 
 
 def test_a_later_run_keeps_decisions(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from geodistill.errors import RecipeError
 from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, NO_RULES, Rules, finish, outside_share
-from geodistill.label.records import Box, rectangle
+from geodistill.label.records import Box, boxes_in, rectangle
+from geodistill.label.segmenters.promptable import build_prompts
+from geodistill.raster import Window
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Box:
@@ -142,3 +144,44 @@ def test_a_polygon_between_pixel_centres_has_the_pixel_it_lies_in() -> None:
 def test_rules_are_shares(wrong: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="from 0 to 1"):
         Rules(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("#####\n#####\n#####\n#####", ()),
+        ("#####\n#...#\n#...#\n#####", ()),
+        ("#####\n#...#\n##..#\n#####", ("filled holes",)),  # one pixel is missing beside the hole
+        (".....\n.....\n.....\n.....", ("fell back to the box",)),
+    ],
+)
+def test_an_annotated_hole_stays_open_whatever_was_found_there(text: str, changes: tuple[str, ...]) -> None:
+    hole = rectangle(2, 1, 4, 3) if "filled holes" in changes else rectangle(1, 1, 4, 3)
+    shape = replace(box(0, 0, 5, 4), kind="polygon", holes=(hole,))
+    done = finish(crop(text, score=0.9), shape, Rules(min_score=0.5), 4, 5)
+    assert done.mask is not None
+    expected = (
+        ["#####", "##..#", "##..#", "#####"] if "filled holes" in changes else ["#####", "#...#", "#...#", "#####"]
+    )
+    assert (drawn(done.mask.pixels), done.changes) == (expected, changes)
+
+
+@pytest.mark.parametrize("middle", [(0.0, 20.0), (40.0, 20.0), (20.0, 0.0), (40.0, 40.0), (20.0, 20.0), (37.0, 3.0)])
+def test_an_oriented_box_that_a_border_cuts_is_filled_as_it_is_drawn(middle: tuple[float, float]) -> None:
+    """A square that stands on its corner, cut to three to six corners: nearer to its middle than its half diagonal."""
+    half = 15.0
+    corners = np.array(middle) + half * np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
+    whole = Box(corners, "ship", 0, "made up", "rbox")
+    (cut,) = boxes_in([whole], Window(0, 0, 40, 40), 0.1)
+    columns, rows = np.meshgrid(np.arange(40) + 0.5, np.arange(40) + 0.5)
+    reach = np.abs(columns - middle[0]) + np.abs(rows - middle[1])
+    sure = np.abs(reach - half) > 1e-6  # a centre on the line itself belongs to either side
+    done = finish(Mask(0, 0, np.zeros((0, 0), bool), 0.0), cut, Rules(min_score=0.5), 40, 40)
+    assert done.mask is not None
+    assert done.changes == ("fell back to the box",)
+    (mask_prompt,) = build_prompts([cut], ("rbox-mask",)).polygons or ()
+    for mask in (done.mask, fill_polygon(mask_prompt, 40, 40)):
+        filled = np.zeros((40, 40), bool)
+        filled[mask.place] = mask.pixels
+        assert np.array_equal(filled[sure], (reach < half)[sure])
+    assert cut.rbox.shape == (4, 2)

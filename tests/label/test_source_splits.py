@@ -57,6 +57,24 @@ def test_test_images_of_a_preset_never_reach_pre_training(tmp_path: Path) -> Non
     assert len(manifest.entries) > 10, "tiles of an image share its split"
 
 
+@pytest.mark.parametrize("regex", [None, r"\d+"])
+def test_what_lies_in_no_split_folder_never_joins_the_test_images(regex: str | None, tmp_path: Path) -> None:
+    source = moved(tmp_path / "set")
+    build(settings_of(source, split="source", fractions=(0.4, 0.2, 0.4), group_regex=regex), tmp_path / "out")
+    rows = Manifest.load(tmp_path / "out/manifest.parquet").entries
+    splits = [(Path(row.image or "").parent.name, row.split) for row in rows]
+    assert splits.count(("JPEGImages-test", "test")) == 4
+    assert splits.count(("JPEGImages-trainval", "train")) == 4, "0.4 and 0.2 of six images are four and two"
+    assert splits.count(("JPEGImages-trainval", "val")) == 2
+    assert len(splits) == 10
+    shutil.rmtree(source / "images/JPEGImages-trainval")
+    account = build(settings_of(source, split="source", group_regex=regex), tmp_path / "test")
+    assert account["manifest"]["splits"] == {"test": 4}, "nothing is left to divide"
+    with pytest.raises(DataError, match="a share of train or val"):
+        build(settings_of(source, split="source", fractions=(0.0, 0.0, 1.0)), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_lists_name_source_images(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path / "set", 5, empty=0)
     lists = tmp_path / "lists"

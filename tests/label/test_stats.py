@@ -11,7 +11,7 @@ from PIL import Image
 
 from factories import make_dataset, make_picture, make_raster
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.label.masks import Runs
 from geodistill.label.stats import EDGES, SMALL, stats
 from geodistill.label.tables import (
@@ -81,16 +81,19 @@ def test_classes_sizes_and_instances_per_image(tmp_path: Path, streamed: bool) -
 def test_masks_of_every_kind_and_crowds(tmp_path: Path) -> None:
     outline = {"image_id": 0, "category_id": 0, "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10], [1, 1]], "area": 1}
     told = {"image_id": 0, "category_id": 0, "area": 55.4}
+    line = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 3, 3]], "area": 9}
+    nothing = {"image_id": 1, "category_id": 1, "segmentation": [], "area": 4}
     crowd = instance(0, 0, square(0, 0, 50, 50)) | {"iscrowd": 1}
-    found = stats(write_coco(tmp_path / "set.json", [outline, told, crowd]))
-    assert found.pixels == (200 + 55, 0, 0)
-    assert found.instances == (2, 0, 0)
+    found = stats(write_coco(tmp_path / "set.json", [outline, told, crowd, line, nothing]))
+    assert found.pixels == (200 + 55, 9 + 4, 0)
+    assert found.instances == (2, 2, 0)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"image_id": 0, "category_id": 0, "bbox": [1, 2, 3, 4]}, r"object 1 has no mask.*label build"),
+        ({"image_id": 0, "category_id": 0, "segmentation": [[1, 1, 3, 3]]}, r"object 1 has no mask"),
         ({"image_id": 9, "category_id": 0, "area": 5}, "object 1 .*listed image"),
         ({"image_id": 0, "category_id": 8, "area": 5}, "object 1 .*listed image"),
         ({"image_id": 0, "category_id": 0, "segmentation": {"size": [9, 9], "counts": [81]}}, "object 1: run lengths"),
@@ -159,6 +162,14 @@ def manifest_of(folder: Path) -> Path:
     return folder / "manifest.parquet"
 
 
+def test_regions_of_a_set_that_has_instances_are_refused(tmp_path: Path) -> None:
+    town = build_folder(tmp_path / "town")
+    for place in (town, town / "instances.json", write_coco(tmp_path / "set.json", ANNOTATIONS)):
+        with pytest.raises(RecipeError, match="which has instances; expected a manifest"):
+            stats(place, regions=True)
+    assert sum(stats(town / "manifest.parquet", regions=True).instances) == 2
+
+
 def test_a_manifest_with_and_without_regions(tmp_path: Path) -> None:
     path = manifest_of(tmp_path / "set")
     found = stats(path)
@@ -220,7 +231,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     from geodistill.cli.label_sets import stats as run
 
     town, flat = build_folder(tmp_path / "town"), manifest_of(tmp_path / "flat")
-    run(["--set", str(town), str(flat), "--out", str(tmp_path / "out"), "--regions"])
+    run(["--set", str(town), str(flat), "--out", str(tmp_path / "out")])
     text = capsys.readouterr().out
     assert "town: 2 images" in text
     assert "resolution (m)" in text

@@ -12,11 +12,11 @@ from geodistill.label.tiles import ImageTask, annotation_files, batches, image_n
 
 def images(*boxes: tuple[float, float, float, float], key: str = "a", side: int = 100) -> ImageBoxes:
     made = tuple(Box(rectangle(*box), "ship", 0, "here", "hbox", index) for index, box in enumerate(boxes))
-    return ImageBoxes(key, Path(f"{key}.png"), side, side, made, (), None)
+    return ImageBoxes(key, Path(f"{key}.png"), side, side, made, ())
 
 
 def tasks_of(*found: ImageBoxes, tile: int | None = None, overlap: int = 0) -> list[ImageTask]:
-    return list(plan(Annotations(found, (), ("ship",)), tile, overlap))
+    return list(plan(Annotations(found, (), ("ship",), ()), tile, overlap))
 
 
 def test_rows_of_tiles_are_read_together() -> None:
@@ -48,7 +48,7 @@ def test_no_box_is_kept_from_its_tile(
 
 
 def test_an_image_without_size_is_not_planned() -> None:
-    assert tasks_of(ImageBoxes("a", Path("a.png"), 0, 0, (), (), None)) == []
+    assert tasks_of(ImageBoxes("a", Path("a.png"), 0, 0, (), ())) == []
 
 
 def test_items_fill_a_batch_and_leave_out_what_is_done() -> None:
@@ -72,20 +72,11 @@ def test_what_is_done_does_not_change_which_tiles_share_an_item() -> None:
 def test_the_digests_follow_names_classes_and_annotations(tmp_path: Path) -> None:
     source = tmp_path / "boxes.txt"
     source.write_text("1 2 3 4")
-    first = ImageBoxes("a", Path("a.png"), 9, 9, (), (), source)
-    other = ImageBoxes("b", Path("b.png"), 9, 9, (), (), source)
-    assert len({image_names(Annotations(found, (), ())) for found in ((first,), (other,), (first, other))}) == 3
-    before = annotation_files(Annotations((first,), (), ("ship",)))
-    assert annotation_files(Annotations((other,), ("lost",), ("ship",))) == before
-    assert annotation_files(Annotations((first,), (), ("ship", "dock"))) != before
+    first = ImageBoxes("a", Path("a.png"), 9, 9, (), ())
+    other = ImageBoxes("b", Path("b.png"), 9, 9, (), ())
+    assert len({image_names(Annotations(found, (), (), ())) for found in ((first,), (other,), (first, other))}) == 3
+    before = annotation_files(Annotations((first,), (), ("ship",), (source,)))
+    assert annotation_files(Annotations((other,), ("lost",), ("ship",), (source, source))) == before
+    assert annotation_files(Annotations((first,), (), ("ship", "dock"), (source,))) != before
     source.write_text("1 2 3 5")
-    assert annotation_files(Annotations((first,), (), ("ship",))) != before
-
-
-def test_a_shapefile_is_all_its_files(tmp_path: Path) -> None:
-    for suffix in (".shp", ".dbf"):
-        (tmp_path / f"boxes{suffix}").write_text("1")
-    found = Annotations((ImageBoxes("a", Path("a.png"), 9, 9, (), (), tmp_path / "boxes.shp"),), (), ())
-    before = annotation_files(found)
-    (tmp_path / "boxes.dbf").write_text("2")
-    assert annotation_files(found) != before
+    assert annotation_files(Annotations((first,), (), ("ship",), (source,))) != before

@@ -128,7 +128,8 @@ class PromptAblation:
     def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
         """Yield tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
         whole = Window(0, 0, image.height, image.width)
-        boxes = [_oriented(box) for box in self._compared(image)]
+        # What an annotated hole takes from a mask would be no work of the prompt.
+        boxes = [replace(_oriented(box), holes=()) for box in self._compared(image)]
         if self.released:
             yield whole, boxes
             return

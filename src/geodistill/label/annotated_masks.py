@@ -81,6 +81,10 @@ def resampled(segmentation: Mapping[str, Any], width: int, height: int) -> dict[
     filled = np.zeros(runs.height * runs.width + 1, np.int8)
     filled[runs.starts], filled[runs.ends] = 1, -1
     mask = np.cumsum(filled[:-1]).reshape(runs.width, runs.height).T.astype(bool)
-    rows = ((np.arange(height) + 0.5) * runs.height / height).astype(np.int64)
-    cols = ((np.arange(width) + 0.5) * runs.width / width).astype(np.int64)
+    rows, cols = nearest(height, runs.height), nearest(width, runs.width)
     return Runs.of(mask[np.ix_(rows, cols)], 0, 0, height, width).to_coco()
+
+
+def nearest(count: int, of: int) -> NDArray[np.int64]:
+    """Return, for ``count`` pixels beside each other, in which ``of`` those of another size each centre lies."""
+    return ((np.arange(count) + 0.5) * of / count).astype(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,13 +19,14 @@ from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import atomic_path, json_text, write_json, write_text
 from geodistill.label.accounts import Account, Accounts, ManifestCounts, ReviewCounts
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
-from geodistill.label.tile_records import TileFiles, TileRecord
+from geodistill.label.tile_records import FileSums, TileFiles, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -36,12 +38,14 @@ SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "
 
 INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
+_WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
+
 
 @dataclass(frozen=True)
 class LabelRun:
     """A run whose tiles are all done: so many were planned, and some images could not be opened, for reasons by key.
 
-    Review is what people decided, counted.
+    Review is what people decided, counted; a manifest that is kept is a person's work, and none is written.
     """
 
     out: Path
@@ -51,6 +55,7 @@ class LabelRun:
     tiles: int
     unopened: Mapping[str, str]
     review: ReviewCounts | None = None
+    keeps_manifest: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,40 @@ class _WrittenTile:
     key: str
     bands: tuple[str, ...]
     row: Row
+
+
+def finished_sums(out: Path) -> FileSums:
+    """Return what a complete run says of the files about the whole set."""
+    return file_sums(out, _WHOLE_SET)
+
+
+def is_finished(out: Path, journal: Journal) -> bool:
+    """Whether a run is complete, and its files about the whole set are there and as they were written.
+
+    Another manifest may be a person's work, such as other splits: it stays, and a warning tells of it.
+    """
+    if journal.finished is None:
+        return False
+    altered = altered_files(out, dict.fromkeys(_WHOLE_SET, ()) | journal.finished)
+    if altered == [MANIFEST] and keeps_manifest(out, journal):
+        return True
+    if altered:
+        text = f"{out / altered[0]} is not as it was written and is made again"
+        warnings.warn(text, GeodistillWarning, stacklevel=2)
+    return not altered
+
+
+def keeps_manifest(out: Path, journal: Journal) -> bool:
+    """Whether the manifest is there and another than was written, so that it stays; a warning tells of it."""
+    known = {name: sums for name, sums in journal.known.items() if name == MANIFEST}
+    if not altered_files(out, known) or not (out / MANIFEST).is_file():
+        return False
+    warnings.warn(
+        f"{out / MANIFEST} is not as it was written and stays; to have it made again, remove it first",
+        GeodistillWarning,
+        stacklevel=2,
+    )
+    return True
 
 
 def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> Account:
@@ -80,7 +119,7 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> Acco
         write_legend(run.out / LEGEND, run.legend)
         manifest = _write_manifest(run, written, progress)
     else:
-        remove_all(run.out, journal)
+        remove_all(run, journal)
     account: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         **accounts.to_dict(),
@@ -117,14 +156,14 @@ def _changed_meanwhile(image: ImageBoxes, records: Sequence[TileRecord]) -> str:
     return "" if all(stamp == stamps[0] for stamp in stamps) else f"{image.image} changed while it was labelled"
 
 
-def remove_all(out: Path, journal: Journal) -> None:
+def remove_all(run: LabelRun, journal: Journal) -> None:
     """Remove the files of all tiles, the folders that are empty then, and what is about the whole set."""
     for tile in journal.tiles():
-        remove_files(out, journal.read(tile))
-    for name in (ACCOUNT, INSTANCES, LEGEND, MANIFEST):
-        (out / name).unlink(missing_ok=True)
+        remove_files(run.out, journal.read(tile))
+    for name in (ACCOUNT, INSTANCES, LEGEND, *(() if run.keeps_manifest else (MANIFEST,))):
+        (run.out / name).unlink(missing_ok=True)
     for name in FOLDERS:
-        for folder, _, _ in os.walk(out / name, topdown=False):
+        for folder, _, _ in os.walk(run.out / name, topdown=False):
             with suppress(OSError):  # it holds what is not ours
                 Path(folder).rmdir()
 
@@ -200,7 +239,10 @@ def write_legend(path: Path, legend: Legend) -> None:
 
 
 def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> ManifestCounts:
-    """Write the manifest with splits and statistics, and tell how many images are in each split."""
+    """Write the manifest with splits and statistics, and tell how many images are in each split.
+
+    Where a person's manifest is kept, these are the splits that ours would have.
+    """
     if not written:
         return {}
     kinds = Counter(one.bands for one in written)
@@ -213,7 +255,9 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
-    manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST)
+    manifest = manifest.with_statistics(measure(manifest, progress=progress))
+    if not run.keeps_manifest:
+        manifest = manifest.save(run.out / MANIFEST)
     counts = Counter(entry.split for entry in entries)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
@@ -225,14 +269,21 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
 
 
 def split_plan(settings: LabelSettings) -> SplitPlan:
-    """Return how source images are divided among train, val and test.
+    """Return how source images are divided among train, val and test, those that no folder of the source divides.
 
     Raises:
         DataError: The shares or the pattern of groups make no sense.
     """
     if settings.lists is not None:
         return SplitPlan("lists", lists=settings.lists, seed=settings.seed)
-    return SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    if settings.split != "source":
+        return plan
+    # What the source's authors test on, their folders say; no other image joins it.
+    train, val, _ = settings.fractions
+    if train + val <= 0:
+        raise DataError(f"split fractions {settings.fractions} beside folders of the source", "a share of train or val")
+    return replace(plan, fractions=(train / (train + val), val / (train + val), 0.0))
 
 
 def _divided(
@@ -246,8 +297,8 @@ def _divided(
         return [(row, splits[key], key) for key, row in rows]
     known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
     unknown = [(key, row) for key, row in rows if key not in known]
-    wished = sum(fraction > 0 for fraction in settings.fractions)
-    if settings.group_regex is None and len({key for key, _ in unknown}) < wished:
+    wished = sum(fraction > 0 for fraction in plan.fractions)
+    if not unknown or (settings.group_regex is None and len({key for key, _ in unknown}) < wished):
         divided = [(row, "train", key) for key, row in unknown]  # too few images to part
     else:
         divided = divide(unknown, plan)

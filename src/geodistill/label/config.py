@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
-from geodistill.errors import RecipeError, check_name
+from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.label.postprocess import Order, Rules, default_rules
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.lazy import load
 from geodistill.legend_entries import Colour
 from geodistill.reading import well_formed
-from geodistill.spec import Legend, default_colours
+from geodistill.spec import IGNORE_INDEX, Legend, default_colours
 
 Empty = Literal["drop", "keep"]
 Division = Literal["random", "source"]
@@ -168,6 +169,7 @@ def chosen_settings(
     given |= asked
     if legend:
         classes = Legend.load(legend)
+        _tell_values(classes, legend, first=0 if given.get("background") is None else 1)
         given |= {"classes": classes.names, "colours": classes.colours}
     elif "classes" in asked:
         given["colours"] = asked.get("colours")
@@ -175,6 +177,20 @@ def chosen_settings(
         given |= {"lists": Path(asked["lists"]), "split": asked.get("split", "random")}
     default = given.get("rules") or default_rules(given.get("segmenter", "grabcut"))
     return LabelSettings(**given | {"rules": replace(default, **rules or {})})
+
+
+def _tell_values(legend: Legend, source: Path | str, first: int) -> None:
+    """Tell of mask values that a legend has and the masks will not; without any, a legend's begin at 0."""
+    count = len(legend)
+    written = tuple(range(first, first + count))
+    if legend.values in (written, tuple(range(count))) and legend.ignore_values in ((), (IGNORE_INDEX,)):
+        return
+    warnings.warn(
+        f"the masks have the values {first} to {first + count - 1} in the order of the classes, and {IGNORE_INDEX} for"
+        f" no label, whatever values {source} gives them",
+        GeodistillWarning,
+        stacklevel=3,
+    )
 
 
 class LabelChoices(TypedDict, total=False):

@@ -229,7 +229,7 @@ def _instance(result: BoxResult, value: int, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
     box = result.box
     left, top, right, bottom = box.hbox
-    corners = runs.smallest_rectangle() if box.kind == "hbox" else box.corners
+    corners = runs.smallest_rectangle() if box.kind == "hbox" else box.rbox
     first_row, first_column, end_row, end_column = runs.bounds
     about = {
         "box": box.index,

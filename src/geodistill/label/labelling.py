@@ -14,7 +14,7 @@ from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import Account, read_account
-from geodistill.label.assemble import LabelRun, assemble, split_plan
+from geodistill.label.assemble import LabelRun, assemble, finished_sums, is_finished, keeps_manifest, split_plan
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller, segmenter_of
@@ -22,10 +22,9 @@ from geodistill.label.ledger import (
     ACCOUNT,
     CHUNK,
     DECISIONS,
+    MANIFEST,
     Journal,
     begin,
-    finished_sums,
-    is_finished,
     refuse_other,
     still_done,
 )
@@ -167,10 +166,13 @@ def _build(
         _label(labeller, items, work, journal, progress)
         if review is not None:
             review.apply(labeller, progress)
-        counts = None if review is None else review.account()
-        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, counts)
+        counts, tiles = None if review is None else review.account(), sum(len(task.tiles) for task in tasks)
+        kept = keeps_manifest(out, journal)
+        if journal.known and not kept:
+            journal.forget_sums()
+        run = LabelRun(out, settings, legend, annotations, tiles, reasons, counts, kept)
         account = assemble(run, journal, progress=progress)
-        finish_run(out, journal, account)
+        finish_run(run, journal, account)
     return account
 
 
@@ -311,13 +313,13 @@ def unopened(annotations: Annotations) -> dict[str, str]:
     return reasons
 
 
-def finish_run(out: Path, journal: Journal, account: Account) -> None:
-    """End a run: the journal keeps what need not be done again, in one order."""
+def finish_run(run: LabelRun, journal: Journal, account: Account) -> None:
+    """End a run: the journal keeps what need not be done again, in one order, and how our manifest was."""
     failed = {failure["key"] for failure in account["failures"]}
+    ours = {MANIFEST: journal.known[MANIFEST]} if run.keeps_manifest else {}
     if not account["boxes"]["labelled"]:
-        journal.keep([])
-    elif failed:
-        journal.keep(tile for tile in journal.tiles() if tile.key not in failed)
+        journal.keep([], ours or None)
     else:
-        journal.keep(journal.tiles(), finished_sums(out))
-    sweep(out, locked=True)
+        tiles = (tile for tile in journal.tiles() if tile.key not in failed)
+        journal.keep(tiles, finished_sums(run.out) | ours)
+    sweep(run.out, locked=True)

@@ -18,7 +18,7 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError, output_
 from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, refuse_links, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode, whole_lines
-from geodistill.label.tile_records import FileSums, TileRecord, altered_files, file_sums
+from geodistill.label.tile_records import FileSums, TileRecord, altered_files
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
 from geodistill.reading import read_object
@@ -47,6 +47,7 @@ class Journal:
         path: The file.
         altered: Number of whole lines that are not as they were written.
         finished: The sums that `keep` was given, where nothing has been written down since.
+        known: Those sums also where something has; none once `forget_sums` was called.
 
     Raises:
         OutputError: The file cannot be written, or is a link.
@@ -56,6 +57,7 @@ class Journal:
         self.path = folder / JOURNAL
         self.altered = 0
         self.finished: FileSums | None = None
+        self.known: FileSums = {}
         self._at: dict[TileId, int] = {}
         self._file = JournalFile(self.path)
         end = 0
@@ -66,7 +68,7 @@ class Journal:
             elif isinstance(content, TileRecord):
                 self._at[content.tile] = line.start
             else:
-                self.finished = content
+                self.finished, self.known = content or None, content
         self._file.cut(end)  # the run was killed while writing what is behind
 
     def __enter__(self) -> Journal:
@@ -105,6 +107,16 @@ class Journal:
     def forget(self, tile: TileId) -> None:
         """Take a tile as not done; the file keeps its line until `keep`."""
         del self._at[tile]
+
+    def forget_sums(self) -> None:
+        """Write down that the files about the whole set are about to be replaced: whatever is there then is ours.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        self.finished, self.known = None, {}
+        with output_errors(self.path):
+            self._file.append([{"finished": {}}], to_disk=True)
 
     def tiles(self) -> list[TileId]:
         """Return every tile written down, sorted by key, row and column."""
@@ -233,30 +245,6 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
     _remove_unrecorded(out, [task_window for name, task_window in planned.items() if name not in done])
     _tell(journal, altered, stamps.changed)
     return done
-
-
-_WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
-
-
-def finished_sums(out: Path) -> FileSums:
-    """Return what a complete run says of the files about the whole set."""
-    return file_sums(out, _WHOLE_SET)
-
-
-def is_finished(out: Path, journal: Journal) -> bool:
-    """Whether a run is complete, and its files about the whole set are there and as they were written.
-
-    Another manifest may be a person's work, such as other splits: it stays, and a warning tells of it.
-    """
-    if journal.finished is None:
-        return False
-    altered = altered_files(out, dict.fromkeys(_WHOLE_SET, ()) | journal.finished)
-    if altered == [MANIFEST] and (out / MANIFEST).is_file():
-        _warn(f"{out / MANIFEST} is not as it was written and stays; to have it made again, remove it first")
-        return True
-    if altered:
-        _warn(f"{out / altered[0]} is not as it was written and is made again")
-    return not altered
 
 
 def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:

@@ -82,12 +82,17 @@ def finish(
     """Apply the rules to one mask and its box, both in the frame of a tile of ``height`` x ``width`` pixels.
 
     A ``point`` of the object, x and y, says which piece is kept, in place of the box's centre.
+    Whatever the rules, holes that are annotated are no part of the mask.
     """
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
         inside = fill_polygon(box.corners, height, width, score=mask.score)
         changes.append(CHANGES[0])
+    solid = np.ones_like(inside.pixels)
+    if box.holes:
+        solid = ~centres_inside(box.holes, inside.left, inside.top, *inside.pixels.shape)
+        inside = replace(inside, pixels=inside.pixels & solid)
     if not inside.pixels.any():
         return Finished(None, EMPTY, tuple(changes))
     if rules.keep_component:
@@ -97,8 +102,8 @@ def finish(
             changes.append(CHANGES[1])
     if rules.fill_holes:
         filled = _without_holes(inside.pixels)
-        if filled is not None:
-            inside = replace(inside, pixels=filled)
+        if filled is not None and (filled & solid & ~inside.pixels).any():
+            inside = replace(inside, pixels=filled & solid)
             changes.append(CHANGES[2])
     if rules.max_outside is not None and outside_share(inside, box) > rules.max_outside:
         return Finished(None, LEAVES_BOX, tuple(changes))

@@ -59,6 +59,7 @@ class Box:
         segmentation: True mask where the set has one: COCO run lengths ``{"size": [height, width], "counts": text}``
             in the frame of the image, as `geodistill.label.masks.Runs` reads and writes them.
         horizontal: The set's own horizontal box where it has one beside an oriented one (HRSC2016), else ``None``.
+        holes: ``(V, 2)`` float64 each, rings of an outline that the object leaves out; they may reach beyond the image.
     """
 
     polygon: NDArray[np.float64]
@@ -69,6 +70,7 @@ class Box:
     index: int = 0
     segmentation: dict[str, Any] | None = None
     horizontal: Bounds | None = None
+    holes: tuple[NDArray[np.float64], ...] = ()
 
     @cached_property
     def box(self) -> Bounds:
@@ -83,6 +85,14 @@ class Box:
 
     @property
     def corners(self) -> NDArray[np.float64]:
+        """Vertices ``(V, 2)`` of the box that is filled: as it is clipped, or the smallest one around an outline.
+
+        A border leaves an oriented box three to eight corners; a rectangle around these covers more than the box.
+        """
+        return self.rbox if self.kind == "polygon" else self.polygon
+
+    @property
+    def rbox(self) -> NDArray[np.float64]:
         """Four corners ``(4, 2)`` of the oriented box: the polygon itself, or its smallest enclosing rectangle."""
         if len(self.polygon) == 4:
             return self.polygon
@@ -113,7 +123,6 @@ class ImageBoxes:
         height: Pixels; 0 where the image cannot be opened.
         boxes: Usable boxes in the order of the annotation.
         dropped: The others.
-        source: The annotation file, or ``None`` where the image has none.
         gsd: Metres per pixel that the annotation file says.
     """
 
@@ -123,7 +132,6 @@ class ImageBoxes:
     height: int
     boxes: tuple[Box, ...]
     dropped: tuple[Dropped, ...]
-    source: Path | None
     gsd: float | None = None
 
 
@@ -135,11 +143,13 @@ class Annotations:
         images: Every image found, sorted by key; those without any annotation have no boxes.
         unmatched: Annotation entries that belong to no image found.
         categories: Class names: as asked for, in the format's own order, or sorted.
+        files: Every file that what is said here was read from, lists of classes too.
     """
 
     images: tuple[ImageBoxes, ...]
     unmatched: tuple[str, ...]
     categories: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:
@@ -283,7 +293,8 @@ def _moved(box: Box, clipped: Any, window: Window) -> Box:
     if segmentation is not None and (low, high) != ((0, 0), (segmentation["size"][1], segmentation["size"][0])):
         segmentation = crop_runs(Runs.from_coco(segmentation), window).to_coco()
     horizontal = None if box.horizontal is None else _clip(box.horizontal, window)
-    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal)
+    holes = tuple(hole - low for hole in box.holes)
+    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal, holes=holes)
 
 
 def _clip(bounds: Bounds, window: Window) -> Bounds | None:

@@ -20,7 +20,7 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
 from geodistill.label.export import read_instances
 from geodistill.label.formats.published import find_instances, published_classes, read_objects
@@ -139,9 +139,14 @@ def stats(
 
     Raises:
         DataError: The place holds none of these, or a file of it is malformed.
+        RecipeError: Regions are asked for of a set that has instances.
     """
     place = Path(place)
     name = name or set_name(place)
+    if regions and (place.suffix.lower() == ".json" or (place / INSTANCES).is_file() or find_instances(place)):
+        raise RecipeError(
+            f"regions of {place}, which has instances", "a manifest", "leave --regions out, or count manifests alone"
+        )
     if place.is_dir() and (place / INSTANCES).is_file():
         return _coco(place / INSTANCES, name, place, progress)
     if place.is_dir() and (files := find_instances(place)):
@@ -224,15 +229,19 @@ def _published(files: Sequence[Path], name: str, progress: bool) -> SetStatistic
 
 
 def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
-    """Return the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither."""
+    """Return the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither.
+
+    A line or a point is no outline.
+    """
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
         return Runs.from_coco(checked_runs(segmentation, size[1], size[0], source)).area
-    if isinstance(segmentation, list) and segmentation:
-        try:
-            mask = coco_polygons([points(part) for part in segmentation if len(part) >= 6], size[1], size[0])
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{source}: segmentation", "lists of x1, y1, x2, y2 ...") from error
+    try:
+        outlines = [points(part) for part in segmentation or () if len(part) >= 6]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source}: segmentation", "lists of x1, y1, x2, y2 ...") from error
+    if outlines:
+        mask = coco_polygons(outlines, size[1], size[0])
         return 0 if mask is None else Runs.from_coco(mask).area
     if not isinstance(item.get("area"), int | float):
         raise DataError(f"{source} has no mask", "a segmentation or an area", "label the boxes with 'label build'")

@@ -12,7 +12,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from glob import escape
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -162,15 +161,12 @@ def annotation_files(annotations: Annotations) -> str:
     digest = hashlib.sha256()
     for name in annotations.categories:
         digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
-    for source in sorted({image.source for image in annotations.images if image.source is not None}):
-        # A shapefile is one of several files of one name.
-        beside = sorted(source.parent.glob(f"{escape(source.stem)}.*")) if source.suffix.lower() == ".shp" else [source]
-        for path in beside:
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
+    for path in sorted(set(annotations.files)):
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 
 from box_formats import FORMATS, INF, NAN, Format, Thing, Yolo, objects_told
 from factories import make_raster
-from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.label.formats.detection import FORMATS as KNOWN
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.tiles import annotation_files
 
 SIZE = (120, 90)
 """Width and height of images."""
@@ -85,10 +87,33 @@ def test_empty_annotations_and_images_without_any(form: Format, tmp_path: Path) 
     images = read(form, places).images
     assert [image.key for image in images] == ["a", "b", "c"]
     assert [len(image.boxes) for image in images] == [1, 0, 0]
-    assert images[2].source is None
-    assert images[0].source is not None
-    if not form.bounded:
-        assert images[1].source is not None
+
+
+def test_no_annotation_file_changes_unnoticed(form: Format, tmp_path: Path) -> None:
+    """A byte more in any file that was read, and a run is not continued over the labels."""
+    boxes, images = form.write(tmp_path, {"a": SIZE, "b": SIZE}, {"a": [Thing(40, 30, 20, 10)], "b": []})
+    if form.bounded:  # vector files, of which several may lie over one image
+        shutil.copy(boxes / f"all{form.suffix}", boxes / f"more{form.suffix}")
+    annotations = read(form, (boxes, images))
+    before = annotation_files(annotations)
+    for file in boxes.iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert annotation_files(annotations) != before, file.name
+        file.write_bytes(content)
+    assert annotation_files(annotations) == before
+
+
+def test_classes_of_a_set_may_differ_in_case(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Yolo, "classes", ("Car", "car", "plane"))
+    places = form.write(
+        tmp_path, {"a": SIZE}, {"a": [Thing(40, 30, 20, 10, category="car"), Thing(70, 50, 30, 16, category="Car")]}
+    )
+    annotations = read(form, places)
+    assert [box.category for box in annotations.images[0].boxes] == ["car", "Car"]
+    assert annotations.categories[:2] == ("Car", "car")
+    asked = read(form, places, categories=["CAR"])
+    assert [box.category for box in asked.images[0].boxes] == ["CAR", "CAR"]
 
 
 def test_unknown_classes_are_dropped(form: Format, tmp_path: Path) -> None:
@@ -298,6 +323,16 @@ def test_xml_that_attacks_is_refused(name: str, tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(DataError, match=r"a\.xml declares entities, which is refused"):
             read_boxes(form.name, boxes, images, **form.options)
+
+
+def test_the_field_of_the_class_is_named_where_there_is_a_choice(form: Format, tmp_path: Path) -> None:
+    places = form.write(tmp_path, {"a": SIZE}, {"a": [Thing(40, 30, 20, 10)]})
+    if form.name in ("geojson", "hrsc"):
+        field = "Class_ID" if form.name == "hrsc" else "category"
+        assert [box.category for box in read(form, places, category_field=field).images[0].boxes] == ["ship"]
+        return
+    with pytest.raises(RecipeError, match=f"--category-field kind of format {form.name}; expected format geojson or"):
+        read(form, places, category_field="kind")
 
 
 def test_names_of_formats(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from shapely import MultiPolygon, Point, Polygon, box, transform
 
 from factories import make_picture, make_raster
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
+from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes
+from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 from geodistill.label.records import Box
+from geodistill.label.tiles import annotation_files
 
 WIDTH, HEIGHT = 100, 80
 
@@ -252,3 +256,49 @@ def test_one_odd_feature_is_told_and_counted(tmp_path: Path) -> None:
         "object 2 is a LineString (cannot be used)",
         "object 3 has no class (cannot be used)",
     ]
+
+
+def test_a_shapefile_is_all_its_files(tmp_path: Path) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    table = geopandas.GeoDataFrame(
+        {"category": ["house"]}, geometry=[on_the_ground(image, box(20, 10, 60, 35))], crs="EPSG:4326"
+    )
+    (tmp_path / "b").mkdir()
+    table.to_file(tmp_path / "b" / "boxes.shp")
+    found = read_boxes("geojson", tmp_path / "b" / "boxes.shp", tmp_path / "i")
+    before = annotation_files(found)
+    for suffix in (".shp", ".dbf", ".prj", ".shx"):
+        file = tmp_path / "b" / f"boxes{suffix}"
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert annotation_files(found) != before, suffix
+        file.write_bytes(content)
+    assert annotation_files(found) == before
+
+
+@pytest.mark.parametrize(
+    "outer", [[(10, 10), (50, 10), (60, 30), (50, 50), (10, 50)], [(10, 10), (58, 10), (58, 50), (10, 50)]]
+)
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_hole_is_no_part_of_the_object(outer: list[tuple[int, int]], tile: int | None, tmp_path: Path) -> None:
+    """Also where it is cut by a tile, and where the outline around it is a rectangle."""
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    hole = [(20, 20), (20, 40), (40, 40), (40, 20)]
+    place = save(tmp_path / "b.gpkg", [on_the_ground(image, Polygon(outer, [hole]), "EPSG:32636")], "EPSG:32636")
+    settings = LabelSettings(
+        tmp_path / "i", place, "geojson", segmenter="box", background="ground", tile=tile, share=0.01
+    )
+    build(settings, tmp_path / "out")
+    columns, rows = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    right = 60 - np.abs(rows - 30) / 2 if len(outer) == 5 else 58
+    expected = (columns > 10) & (columns < right) & (rows > 10) & (rows < 50)
+    expected &= ~((columns > 20) & (columns < 40) & (rows > 20) & (rows < 40))
+    painted = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for mask in (tmp_path / "out/gray").iterdir():
+        top, left = map(int, mask.stem.split("_")[1:]) if tile else (0, 0)
+        with rasterio.open(mask) as file:
+            pixels = file.read(1)
+        painted[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+    assert np.array_equal(painted == 1, expected)
+    objects = json.loads((tmp_path / "out/instances.json").read_text())["annotations"]
+    assert [one["changed"] for one in objects] == [[]] * len(objects)

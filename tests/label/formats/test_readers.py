@@ -64,10 +64,12 @@ def test_voc_with_both_boxes_of_an_object(tmp_path: Path) -> None:
 
 
 def test_annotations_find_images_by_the_name_inside(tmp_path: Path) -> None:
-    text = "<annotation><filename>{}</filename></annotation>"
-    assert one("voc", tmp_path, "annotation-1.xml", text.format("a.png")).source is not None
-    windows = text.format("C:\\data\\images\\a.png")
-    assert one("voc", tmp_path / "w", "annotation-1.xml", windows).source is not None
+    edges = "".join(f"<{tag}>{at}</{tag}>" for tag, at in (("xmin", 1), ("ymin", 1), ("xmax", 9), ("ymax", 9)))
+    thing = f"<object><name>ship</name><bndbox>{edges}</bndbox></object>"
+    text = "<annotation><filename>{}</filename>{}</annotation>"
+    assert len(one("voc", tmp_path, "annotation-1.xml", text.format("a.png", thing)).boxes) == 1
+    windows = text.format("C:\\data\\images\\a.png", thing)
+    assert len(one("voc", tmp_path / "w", "annotation-1.xml", windows).boxes) == 1
 
 
 def test_yolo_names_and_kinds(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from box_formats import FORMATS, Thing
 from factories import make_picture, make_raster
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import (
     ISAID_COLOURS,
@@ -60,6 +60,33 @@ def test_ships_have_the_pixels_of_their_colour(tmp_path: Path) -> None:
         assert box.horizontal == pytest.approx(thing.edges)
 
 
+@pytest.mark.parametrize(("height", "boxes"), [(HEIGHT, 1), (HEIGHT - 10, 0)])
+def test_a_mask_of_the_size_that_was_annotated_is_brought_to_the_images(
+    height: int, boxes: int, tmp_path: Path
+) -> None:
+    """Images three times smaller than they were; where their aspect ratio is another, it is no matter of the mask."""
+    small = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    small[5:30, 6:14] = (255, 0, 10)
+    text = FORMATS["hrsc"].text("1", [Thing(30, 60, 30, 90)], (3 * WIDTH, 3 * HEIGHT))
+    size = f"<Img_SizeWidth>{3 * WIDTH}</Img_SizeWidth><Img_SizeHeight>{3 * HEIGHT}</Img_SizeHeight>"
+    text = text.replace("<HRSC_Objects>", f"{size}<HRSC_Objects>", 1)
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "1.xml").write_text(text.replace("<seg_color>", "<seg_color>255,0,10", 1))
+    other = text.replace(f">{3 * HEIGHT}<", f">{HEIGHT}<").replace(f">{3 * WIDTH}<", f">{WIDTH}<")
+    (tmp_path / "Annotations" / "2.xml").write_text(other.replace("<Img_FileName>1<", "<Img_FileName>2<"))
+    make_picture(tmp_path / "AllImages" / "1.bmp", np.zeros((height, WIDTH, 3)))
+    make_picture(tmp_path / "AllImages" / "2.bmp", np.zeros((HEIGHT, WIDTH, 3)))
+    make_picture(tmp_path / "LandMask" / "1.png", small.repeat(3, axis=0).repeat(3, axis=1))
+    with pytest.warns(GeodistillWarning, match="another size"):
+        found = read_boxes("hrsc", tmp_path / "Annotations", tmp_path / "AllImages").images[0]
+    assert [len(found.boxes), len(found.dropped)] == [boxes, 1 - boxes]
+    for box in found.boxes:
+        crop = Runs.from_coco(box.segmentation or {}).crop()
+        painted = np.zeros((HEIGHT, WIDTH), bool)
+        painted[crop.place] = crop.pixels
+        assert np.array_equal(painted, small[..., 0] == 255)
+
+
 def test_without_landmask_there_are_boxes_only(tmp_path: Path) -> None:
     assert [box.segmentation for box in hrsc(tmp_path, ["255,0,10"], None).boxes] == [None]
 
@@ -104,7 +131,7 @@ def isaid(folder: Path) -> tuple[Path, Path]:
 
 def image_with(*boxes: tuple[str, tuple[float, float, float, float]]) -> ImageBoxes:
     made = [Box(rectangle(*bounds), name, 0, f"f:{n}", "hbox", n) for n, (name, bounds) in enumerate(boxes)]
-    return ImageBoxes("a", Path("a.png"), WIDTH, HEIGHT, tuple(made), (), None)
+    return ImageBoxes("a", Path("a.png"), WIDTH, HEIGHT, tuple(made), ())
 
 
 def test_objects_of_isaid_find_their_boxes(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     files = files_below(place, (".json",))
     if not files:
         raise DataError(f"no annotation in {place}", ".json files")
-    result = ReadResult()
+    result = ReadResult(files=list(files))
     taken: dict[str, Path] = {}
     names: list[str] = []
     parents: set[str] = set()
@@ -182,7 +182,7 @@ def _entries(
             f" {content['annotations'][0]['image_id']!r}",
             f"ids as those of the images, such as {ids or '(there is no image)'}",
         )
-    return [ImageAnnotations(image.picture, file, objects[at]) for at, image in listed.items() if image is not None]
+    return [ImageAnnotations(image.picture, objects[at]) for at, image in listed.items() if image is not None]
 
 
 def _listed(

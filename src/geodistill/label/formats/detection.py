@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError, GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Pictures,
@@ -50,6 +50,9 @@ FORMATS: Mapping[str, str] = {
 ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file.
 """
 
+FIELDS = ("geojson", "hrsc")
+"""Formats in which a person may say where an object's class stands."""
+
 
 def read_boxes(
     format: str,
@@ -73,16 +76,21 @@ def read_boxes(
         categories: Classes wanted, in the order wanted; others are dropped as ``unknown class``. Case, blanks,
             hyphens and underscores do not count. By default all.
         keep_difficult: Use objects marked as difficult (1, or 2 for those cut off).
-        category_field: Column of the class for ``geojson``, tag of the class for ``hrsc``.
+        category_field: Column of the class for ``geojson``, tag of the class for ``hrsc``; for no other format.
         progress: Show a progress bar on a terminal.
 
     Raises:
         UnknownNameError: No format has that name.
+        RecipeError: A field of the class is named for a format that has none to choose.
         DataError: A place is missing or empty, a file is malformed, no annotation belongs to any image, or no object
             can be used: none can be read, or every image has another size and aspect ratio than its annotations say.
             (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
     reader: Reader = choose("format of boxes", format, FORMATS)
+    if category_field is not None and format not in FIELDS:
+        raise RecipeError(
+            f"--category-field {category_field} of format {format}", f"format {' or '.join(FIELDS)}", "leave it out"
+        )
     names = None if categories is None else tuple(categories)
     classes = Classes(names)
     pictures = Pictures(Path(images))
@@ -92,7 +100,7 @@ def read_boxes(
         if read.unmatched and not read.entries:
             raise _nothing_matches_error(read, pictures)
         if names is None and read.categories is not None:
-            classes = Classes(read.categories)
+            classes = Classes(read.categories, exact=True)
         by_key = {entry.picture.key: entry for entry in read.entries}
         screened: list[ImageBoxes] = []
         for picture in progress_bar(pictures.all, "opening images", progress, unit="image"):
@@ -101,9 +109,10 @@ def read_boxes(
                 screened.append(screen(entry, classes, keep_difficult))
             else:
                 width, height = picture.size or (0, 0)
-                screened.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
+                screened.append(ImageBoxes(picture.key, picture.path, width, height, (), ()))
     present = {box.category for image in screened for box in image.boxes}
-    return Annotations(tuple(screened), tuple(read.unmatched), names or read.categories or tuple(sorted(present)))
+    listed = names or read.categories or tuple(sorted(present))
+    return Annotations(tuple(screened), tuple(read.unmatched), listed, tuple(read.files))
 
 
 def _look_at_faults(read: ReadResult) -> None:
@@ -143,22 +152,24 @@ class Classes:
 
     Args:
         names: The names wanted, or ``None`` for all as they are.
+        exact: Whether all of it counts after all, as in a set's own list: there ``Car`` and ``car`` are two.
 
     Raises:
         DataError: Two names differ in these only.
     """
 
-    def __init__(self, names: Sequence[str] | None) -> None:
+    def __init__(self, names: Sequence[str] | None, *, exact: bool = False) -> None:
+        self._fold = str if exact else fold
         self._names: Mapping[str, str] | None = None
         if names is not None:
-            self._names = {fold(name): name for name in names}
+            self._names = {self._fold(name): name for name in names}
             if len(self._names) != len(names):
-                repeated = [name for name, count in Counter(map(fold, names)).items() if count > 1]
+                repeated = [name for name, count in Counter(map(self._fold, names)).items() if count > 1]
                 raise DataError(f"categories {', '.join(names)}", "distinct names", f"{repeated[0]!r} is there twice")
 
     def name(self, category: str) -> str | None:
         """Return the name as it was asked for, or ``None`` where it was not."""
-        return category if self._names is None else self._names.get(fold(category))
+        return category if self._names is None else self._names.get(self._fold(category))
 
 
 def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -199,11 +210,12 @@ def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> I
                     index=index,
                     segmentation=box.segmentation,
                     horizontal=box.horizontal,
+                    holes=box.holes,
                 )
             )
         else:
             dropped.append(Dropped(reason or "unknown class", name or box.category, box.source))
-    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source, entry.gsd)
+    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.gsd)
 
 
 def _reasons(

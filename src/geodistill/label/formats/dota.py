@@ -32,12 +32,18 @@ LARGEST_GSD = 1000.0
 
 def read_dota(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read a folder of text files, each named as its image."""
-    result = read_files(place, pictures, ".txt", _dota_objects, progress=options.progress)
-    result.entries = [replace(entry, gsd=_dota_gsd(entry.source)) for entry in result.entries]
+    resolutions: dict[str, float | None] = {}
+
+    def objects(file: Path, picture: Picture) -> list[RawBox]:
+        resolutions[picture.key] = _dota_gsd(file)
+        return _dota_objects(file)
+
+    result = read_files(place, pictures, ".txt", objects, progress=options.progress)
+    result.entries = [replace(entry, gsd=resolutions[entry.picture.key]) for entry in result.entries]
     return result
 
 
-def _dota_objects(file: Path, _: Picture) -> list[RawBox]:
+def _dota_objects(file: Path) -> list[RawBox]:
     boxes: list[RawBox] = []
     for source, fields in lines_of(file):
         if not boxes and _DOTA_HEADER.match(" ".join(fields)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.files import files_below
 from geodistill.label.annotated_masks import mask_of
-from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
+from geodistill.label.formats.geo_features import SUFFIXES, WHOLE, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Picture,
@@ -45,7 +46,8 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read one file, or every file of a folder; each polygon belongs to every image that it touches.
 
     Polygons of four corners that are nearly a rectangle are boxes; others are outlines, which also serve as true
-    masks. A feature of several parts is several objects. Features that touch no image are unmatched.
+    masks and whose holes are no part of the object. A feature of several parts is several objects. Features that touch
+    no image are unmatched.
 
     Raises:
         DataError: A file cannot be read or has no CRS, no feature is a polygon, an image has no place on the ground,
@@ -59,10 +61,10 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     placed = _placed(pictures)
     result = ReadResult()
     objects: dict[str, list[RawBox]] = defaultdict(list)
-    sources: dict[str, Path] = {}
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
+        result.files += _stored_in(file)
         result.unmatched += features.lost
         result.faults += features.faults
         matched: set[int] = set()
@@ -70,15 +72,21 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
             polygons = _brought(features, image_crs)
             for picture, grid, shape, at in _hits(group, polygons, image_crs):
                 matched.add(at)
-                sources.setdefault(picture.key, file)
                 objects[picture.key].append(_object(features.items[at], shape, grid))
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
         result.unmatched += left
         missed = features if left and missed is None else missed
-    result.entries = [ImageAnnotations(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
+    result.entries = [ImageAnnotations(p, objects[p.key]) for p, _ in placed if p.key in objects]
     if missed is not None and placed and not result.entries:
         raise _elsewhere_error(missed, placed, pictures)
     return result
+
+
+def _stored_in(file: Path) -> list[Path]:
+    """Return the files that hold a vector file: a shapefile, and others of old, are several of one name."""
+    if file.suffix.lower() in WHOLE:
+        return [file]
+    return [path for path in sorted(file.parent.glob(f"{escape(file.stem)}.*")) if path.is_file()]
 
 
 def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:
@@ -192,12 +200,11 @@ def _span(bounds: Sequence[float]) -> str:
 
 def _object(feature: Feature, polygon: Any, grid: Grid) -> RawBox:
     outer = _pixels(polygon.exterior, grid.transform)
-    kind = _kind(outer)
-    segmentation = None
-    if kind == "polygon":
-        holes = [_pixels(ring, grid.transform) for ring in polygon.interiors]
-        segmentation = mask_of([outer], holes, grid.width, grid.height)
-    return RawBox(outer, feature.category, feature.source, kind, feature.difficult, segmentation)
+    rings = [_pixels(ring, grid.transform) for ring in polygon.interiors]
+    holes = tuple(ring for ring in rings if np.isfinite(ring).all())
+    kind = "polygon" if holes else _kind(outer)  # nobody draws a hole into a box
+    segmentation = mask_of([outer], rings, grid.width, grid.height) if kind == "polygon" else None
+    return RawBox(outer, feature.category, feature.source, kind, feature.difficult, segmentation, holes=holes)
 
 
 def _pixels(ring: Any, transform: Affine) -> NDArray[np.float64]:

@@ -61,7 +61,8 @@ def read_files(
         if picture.key in taken:
             raise DataError(f"{taken[picture.key]} and {file} are both of {picture.path.name}", "one file per image")
         taken[picture.key] = file
-        result.entries.append(ImageAnnotations(picture, file, read(file, picture)))
+        result.files.append(file)
+        result.entries.append(ImageAnnotations(picture, read(file, picture)))
     return result
 
 

@@ -236,15 +236,17 @@ class RawBox:
     crowd: bool = False
     fault: DataError | None = None
     reason: Reason = "malformed"
+    holes: tuple[NDArray[np.float64], ...] = ()
 
     def scaled(self, scale: Scale) -> RawBox:
-        """Return the object with polygon and horizontal box scaled; a mask is in the frame of the file already."""
+        """Return the object with all but its mask scaled, which is in the frame of the file already."""
         if scale == (1.0, 1.0):
             return self
         (x, y), horizontal = scale, self.horizontal
         if horizontal is not None:
             horizontal = (horizontal[0] * x, horizontal[1] * y, horizontal[2] * x, horizontal[3] * y)
-        return replace(self, polygon=self.polygon * scale, horizontal=horizontal)
+        holes = tuple(hole * scale for hole in self.holes)
+        return replace(self, polygon=self.polygon * scale, horizontal=horizontal, holes=holes)
 
 
 def attempt(make: Callable[[], RawBox], source: str, category: str | None = None) -> RawBox:
@@ -266,10 +268,9 @@ NO_CLASS = "(no class)"
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """Everything that one file says about one image; ``gsd`` in metres per pixel."""
+    """Everything that the annotations say about one image; ``gsd`` in metres per pixel."""
 
     picture: Picture
-    source: Path
     objects: Sequence[RawBox]
     gsd: float | None = None
 
@@ -283,12 +284,14 @@ class ReadResult:
         unmatched: Annotation entries without an image.
         categories: Class names in the format's own order, or ``None`` where it has no list of them.
         faults: What is wrong with objects that are unmatched because they cannot be read.
+        files: Every file that any of this depends on: a run is not continued where one has changed.
     """
 
     entries: list[ImageAnnotations] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
     categories: tuple[str, ...] | None = None
     faults: list[DataError] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

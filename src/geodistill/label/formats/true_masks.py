@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
+from geodistill.label.annotated_masks import nearest
 from geodistill.label.formats.detection import fold
 from geodistill.label.masks import Runs
 from geodistill.label.records import Bounds, Box, ImageBoxes
@@ -69,13 +70,13 @@ class ColourMask:
         self._ends = np.append(self._firsts[1:], len(self._places))
 
     @classmethod
-    def load(cls, path: Path, width: int, height: int) -> ColourMask:
-        """Read a picture that must be of this size.
+    def load(cls, path: Path, width: int, height: int, drawn: tuple[float | None, ...] = ()) -> ColourMask:
+        """Read a picture that must be of this size, or of width and height ``drawn``, which is brought to it.
 
         Raises:
             DataError: It is not, cannot be read, or has no colours.
         """
-        return cls(_read_colours(path, width, height))
+        return cls(_read_colours(path, width, height, drawn))
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -172,9 +173,12 @@ def _pack(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return packed
 
 
-def _read_colours(path: Path, width: int, height: int) -> NDArray[np.uint8]:
+def _read_colours(path: Path, width: int, height: int, drawn: tuple[float | None, ...] = ()) -> NDArray[np.uint8]:
     with Raster(path) as raster:
         pixels, _ = raster.read()
+    if pixels.shape[:0:-1] == drawn:
+        rows, columns = nearest(height, pixels.shape[1]), nearest(width, pixels.shape[2])
+        pixels = pixels[:, rows[:, None], columns]
     if pixels.shape[1:] != (height, width):
         raise DataError(f"{path} is {pixels.shape[2]} x {pixels.shape[1]}", f"{width} x {height} as its image")
     if len(pixels) < 3 or pixels.dtype != np.uint8:

@@ -26,6 +26,7 @@ from geodistill.label.formats.raw_boxes import (
     attempt,
     points,
     radians_of,
+    side,
 )
 from geodistill.label.formats.true_masks import ColourMask
 from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
@@ -247,6 +248,7 @@ def _fair1m_object(element: Element, source: str) -> RawBox:
 
 CATEGORY = "ship"
 _ORIENTED = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
+_HRSC_SIZE = ("Img_SizeWidth", "Img_SizeHeight")
 _HRSC_EDGES = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
 
 
@@ -269,13 +271,14 @@ def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
         mask_file = next((path for path in (p / f"{file.stem}.png" for p in places) if path.is_file()), None)
         masks = None
         if mask_file is not None and picture.size is not None:
-            masks = ColourMask.load(mask_file, *picture.size)
+            annotated = tuple(side(text_of(root, name)) for name in _HRSC_SIZE)
+            masks = ColourMask.load(mask_file, *picture.size, drawn=annotated)
         make = partial(_hrsc_object, masks=masks, tag=tag)
         return _objects(
             root.iter("HRSC_Object"), file, make, lambda element: text_of(element, tag) if tag else CATEGORY
         )
 
-    form = _XmlFormat("Img_FileName", ("Img_SizeWidth", "Img_SizeHeight"), check, objects)
+    form = _XmlFormat("Img_FileName", _HRSC_SIZE, check, objects)
     return _read(form, place, pictures, options)
 
 

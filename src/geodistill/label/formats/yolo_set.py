@@ -25,10 +25,12 @@ class ClassList:
     """Classes of a set.
 
     Attributes:
+        file: Where they stand.
         names: Name of each class number.
         keypoints: Key points of an object, and numbers per point (2, or 3 with its visibility); ``None`` where unknown.
     """
 
+    file: Path
     names: dict[int, str]
     keypoints: tuple[int, int] | None = None
 
@@ -54,7 +56,7 @@ def _class_read(file: Path) -> ClassList:
     names = {number: " ".join(line.split()) for number, line in enumerate(all_lines(file)) if line.strip()}
     if not names:
         raise DataError(f"{file} has no class names", "one name per line")
-    return ClassList(names)
+    return ClassList(file, names)
 
 
 def _read_yaml(file: Path) -> ClassList:
@@ -74,7 +76,7 @@ def _read_yaml(file: Path) -> ClassList:
         if key is None or not isinstance(name, str | int | float) or key in numbered:
             raise DataError(f"{file} has no class names ({str(number)[:40]!r}: {str(name)[:40]!r})", expected)
         numbered[key] = str(name).strip()
-    return ClassList(numbered, _keypoints(content.get("kpt_shape"), file))
+    return ClassList(file, numbered, _keypoints(content.get("kpt_shape"), file))
 
 
 def _keypoints(shape: Any, file: Path) -> tuple[int, int] | None:

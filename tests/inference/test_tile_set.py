@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
@@ -185,6 +186,26 @@ def test_a_map_across_the_antimeridian_has_tiles_at_both_ends_of_the_world(
         pixel = (0, 0, 0, 0) if data is None else Image.open(io.BytesIO(data)).convert("RGBA").getpixel(inside)
         index = int(classes[row, col])
         assert pixel[3] == 0 if index == 255 else pixel == (*LEGEND.colours[index], 255)
+
+
+@pytest.mark.parametrize("west", [30.0, 179.997])
+def test_a_map_with_control_points_has_the_tiles_of_one_with_a_transform(west: float, tmp_path: Path) -> None:
+    classes = blobs(8, 8, 3).repeat(10, 0).repeat(10, 1)
+    place = from_origin(west, -17, 1e-4, 1e-4)
+    placed = write_map(tmp_path / "placed.tif", classes, "EPSG:4326", place)
+    corners = [(row, col, place @ (col, row)) for row in (0, 80) for col in (0, 80)]
+    points = [GroundControlPoint(row, col, (x + 180) % 360 - 180, y) for row, col, (x, y) in corners]
+    pointed = write_map(tmp_path / "pointed.tif", classes, "EPSG:4326", gcps=points)
+    tiles = []
+    for made in (placed, pointed):
+        with closing(sqlite3.connect(write_tile_set(made, "mbtiles", LEGEND))) as file:
+            tiles.append(
+                dict(file.execute("SELECT zoom_level || ' ' || tile_column || ' ' || tile_row, tile_data FROM tiles"))
+            )
+    assert tiles[0].keys() == tiles[1].keys()
+    pixels = [[np.asarray(Image.open(io.BytesIO(each[key])).convert("RGBA")) for key in tiles[0]] for each in tiles]
+    # At the borders of fields a rounding may decide.
+    assert (np.stack(pixels[0]) == np.stack(pixels[1])).all(-1).mean() > 0.995
 
 
 def seen_at_level_0(classes: Path) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine, from_origin
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.warp import calculate_default_transform, reproject, transform_bounds
 
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
@@ -95,14 +95,14 @@ def web_levels(classes: Path) -> tuple[int, int]:
 
 def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
     """Return an open map's place in Web Mercator, pixels as large as its own: CRS, transform, width and height."""
-    crs = file.crs or file.gcps[1]
+    crs, grid = file.crs or file.gcps[1], read_map_grid(file.name)
     mercator = _MERCATOR
-    if antimeridian_gap(read_map_grid(file.name)) is not None:
+    if antimeridian_gap(grid) is not None:
         mercator = _TURNED.format(180)
         if crs.is_geographic:  # its degrees go on beyond 180 or -180, and must not come round
             mercator = f"{_TURNED.format(-180 if file.bounds.left < -180 else 180)} +over"
     corners = dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
-    about = corners if file.crs else {"gcps": file.gcps[0]}
+    about = corners if file.crs else {"gcps": grid.control_points}
     return mercator, *calculate_default_transform(crs, mercator, file.width, file.height, **about)
 
 
@@ -133,7 +133,7 @@ class _Pyramid:
     """A map's tiles, each level of which is made of the one below it, never more than a few in memory."""
 
     def __init__(self, file: Any) -> None:
-        crs = file.crs or file.gcps[1]
+        self._file, crs = file, file.crs or file.gcps[1]
         mercator, place, width, height = _in_mercator(file)
         self._turned = mercator != _MERCATOR
         self.zoom = max(_deepest(place), int(self._turned))  # half a turn is no whole number of tiles at level 0
@@ -178,7 +178,7 @@ class _Pyramid:
             return
         if not shift:
             window = rasterio.windows.Window((at - self._left) * SIDE, (row - self._top) * SIDE, SIDE, SIDE)
-            values: NDArray[np.uint8] = self._warped.read(1, window=window)
+            values = self._by_control_points(window) if self._file.gcps[0] else self._warped.read(1, window=window)
         else:
             four = np.full((2 * SIDE, 2 * SIDE), IGNORE_INDEX, np.uint8)
             for down in (0, 1):
@@ -191,6 +191,15 @@ class _Pyramid:
             values = majority(four)
         if (values != IGNORE_INDEX).any():
             yield zoom, col, row, values
+
+    def _by_control_points(self, window: rasterio.windows.Window) -> NDArray[np.uint8]:
+        """Read a window of the tiles of a map with control points, of which a warped virtual raster holds zeros."""
+        points, crs = read_map_grid(self._file.name).control_points, self._file.gcps[1]
+        values = np.full((SIDE, SIDE), IGNORE_INDEX, np.uint8)
+        about = {"src_nodata": IGNORE_INDEX, "dst_nodata": IGNORE_INDEX, "resampling": Resampling.nearest}
+        place = {"dst_crs": self._warped.crs, "dst_transform": self._warped.window_transform(window)}
+        reproject(rasterio.band(self._file, 1), values, gcps=points, src_crs=crs, **place, **about)
+        return values
 
 
 def _png(classes: NDArray[np.uint8], legend: Legend) -> bytes:

@@ -108,8 +108,8 @@ def load_label_set(folder: Path | str) -> LabelSet:
     annotations, content = read_instances(folder / INSTANCES)
     images = {}
     with well_formed(folder, "a folder as 'label build' wrote it"):
-        background, seen = settings["background"], settings.get("bands")  # type: ignore[index, union-attr]  # or anything
-        bands = None if seen is None else tuple(map(int, seen))
+        background, numbers = settings["background"], settings.get("bands")  # type: ignore[index, union-attr]  # or anything
+        bands = None if numbers is None else tuple(map(int, numbers))
         masks = {entry["id"]: Path(entry["mask"]) for entry in content["images"]}
         names = flat_names({_key(mask) for mask in masks.values()}, _SUFFIX)
         for entry in content["images"]:

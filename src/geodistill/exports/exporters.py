@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,7 +54,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         for name in ("size", "batch"):
             value = getattr(self, name)
-            if value not in (None, "any") and not (isinstance(value, int) and value >= 1):
+            if value not in (None, "any") and not (isinstance(value, Integral) and int(value) >= 1):
                 raise RecipeError(f"{name} {value!r}", "a number of at least 1, or any")
 
 

@@ -22,6 +22,7 @@ from geodistill.label.ledger import (
     ACCOUNT,
     CHUNK,
     DECISIONS,
+    LISTS,
     MANIFEST,
     Journal,
     begin,
@@ -31,7 +32,7 @@ from geodistill.label.ledger import (
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import build_segmenter, check_segmenter, weights_stamp
 from geodistill.label.tile_records import TileRecord
-from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
+from geodistill.label.tiles import Item, annotation_files, annotation_lists, batches, image_names, plan
 from geodistill.lazy import load
 from geodistill.raster import Raster
 from geodistill.spec import Legend
@@ -144,6 +145,7 @@ def _build(
     earlier = refuse_other(out, resume)
     batch = tiles_at_once(settings.segmenter, work, earlier)
     about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
+    about[LISTS] = annotation_lists(annotations)
     if ":" in settings.segmenter:
         # Both change the last bits of a network's masks, or more.
         about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}

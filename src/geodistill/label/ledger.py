@@ -164,7 +164,11 @@ KIND = "label set"
 OURS = (ABOUT, ACCOUNT, DECISIONS, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
 """What of the folder a run writes."""
 
+LISTS = "annotation_lists"
+"""Key of the digest of the files that annotations depend on besides; runs of before have none."""
+
 _CHANGED = {
+    LISTS: "the lists of classes, or annotation files without an image, are others",
     "annotations": "the annotation files or their classes are others",
     "image_names": "images were added, removed or renamed",
     "weights": "the segmenter's weights have changed",
@@ -199,6 +203,8 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
     Raises:
         OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
     """
+    if earlier is not None:
+        earlier = {LISTS: about.get(LISTS), **earlier}
     if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
         differences = [
             _CHANGED[key]

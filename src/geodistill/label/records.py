@@ -143,13 +143,15 @@ class Annotations:
         images: Every image found, sorted by key; those without any annotation have no boxes.
         unmatched: Annotation entries that belong to no image found.
         categories: Class names: as asked for, in the format's own order, or sorted.
-        files: Every file that what is said here was read from, lists of classes too.
+        files: Every file with annotations of these images.
+        lists: Every other file that was read, such as a list of classes.
     """
 
     images: tuple[ImageBoxes, ...]
     unmatched: tuple[str, ...]
     categories: tuple[str, ...]
     files: tuple[Path, ...]
+    lists: tuple[Path, ...] = ()
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -158,10 +158,21 @@ def annotation_files(annotations: Annotations) -> str:
     Raises:
         DataError: A file cannot be read.
     """
-    digest = hashlib.sha256()
-    for name in annotations.categories:
-        digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
-    for path in sorted(set(annotations.files)):
+    return _digest("".join(f"{name}\n" for name in annotations.categories), annotations.files)
+
+
+def annotation_lists(annotations: Annotations) -> str:
+    """Return a digest of what the other files hold that annotations depend on, such as lists of classes.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    return _digest("", annotations.lists)
+
+
+def _digest(text: str, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    for path in sorted(set(files)):
         try:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

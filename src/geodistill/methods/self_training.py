@@ -162,9 +162,11 @@ class SelfTrainingObjective(Objective):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
         self._inner.load_state_dict(state["inner"])
-        self.unlabelled_pixels, self.learnt_pixels, self._confidence, self.held_pixels = (
-            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence", "held_pixels")
+        self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
+            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
         )
+        if "held_pixels" in state:  # else of an earlier version; the last validation counts them anew
+            self.held_pixels = state["held_pixels"].clone()
 
 
 class HeldAgreement(lightning.Callback):

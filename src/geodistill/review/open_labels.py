@@ -11,9 +11,9 @@ from geodistill.errors import DataError
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import indexed_boxes, original_instances, read_decisions
 from geodistill.label.labelling import read_annotations
-from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, Journal
+from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, LISTS, Journal
 from geodistill.label.records import Box
-from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, image_names, plan
+from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, annotation_lists, image_names, plan
 from geodistill.reading import read_object
 from geodistill.spec import Legend
 
@@ -90,12 +90,14 @@ def open_labels(folder: Path | str, *, progress: bool = False) -> OpenLabels:
     about = read_object(folder / ABOUT)
     settings = LabelSettings.from_dict(about, folder / ABOUT)
     annotations = read_annotations(settings, progress=progress)
-    for name, now in (("annotations", annotation_files(annotations)), ("image_names", image_names(annotations))):
+    digests = {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
+    digests |= {LISTS: annotation_lists(annotations)} if LISTS in about else {}  # which label sets of before have not
+    for name, now in digests.items():
         if about.get(name) != now:
-            what = "annotations" if name == "annotations" else "images"
+            what = "images" if name == "image_names" else "annotations"
             raise DataError(
                 f"the {what} that {folder} was made of are others now",
-                f"{settings.boxes if name == 'annotations' else settings.images} as it was",
+                f"{settings.images if name == 'image_names' else settings.boxes} as it was",
                 "label them into another folder",
             )
     tiles = {

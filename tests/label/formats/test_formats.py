@@ -21,7 +21,7 @@ from geodistill.errors import DataError, GeodistillWarning, RecipeError, Unknown
 from geodistill.label.formats.detection import FORMATS as KNOWN
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations, ImageBoxes
-from geodistill.label.tiles import annotation_files
+from geodistill.label.tiles import annotation_files, annotation_lists
 
 SIZE = (120, 90)
 """Width and height of images."""
@@ -95,13 +95,17 @@ def test_no_annotation_file_changes_unnoticed(form: Format, tmp_path: Path) -> N
     if form.bounded:  # vector files, of which several may lie over one image
         shutil.copy(boxes / f"all{form.suffix}", boxes / f"more{form.suffix}")
     annotations = read(form, (boxes, images))
-    before = annotation_files(annotations)
+
+    def digests() -> tuple[str, str]:
+        return annotation_files(annotations), annotation_lists(annotations)
+
+    before = digests()
     for file in boxes.iterdir():
         content = file.read_bytes()
         file.write_bytes(content + b" ")
-        assert annotation_files(annotations) != before, file.name
+        assert digests() != before, file.name
         file.write_bytes(content)
-    assert annotation_files(annotations) == before
+    assert digests() == before
 
 
 def test_classes_of_a_set_may_differ_in_case(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     files = files_below(place, (".json",))
     if not files:
         raise DataError(f"no annotation in {place}", ".json files")
-    result = ReadResult(files=list(files))
+    result = ReadResult()
     taken: dict[str, Path] = {}
     names: list[str] = []
     parents: set[str] = set()
@@ -85,6 +85,8 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
                 raise DataError(f"{other} and {file} both list {entry.picture.path.name}", "each image once")
             taken[entry.picture.key] = file
             result.entries.append(entry)
+    for file in files:
+        (result.files if file in taken.values() else result.lists).append(file)
     frames.tell()
     result.categories = tuple(dict.fromkeys(names))
     if options.categories is None:

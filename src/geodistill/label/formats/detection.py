@@ -112,7 +112,7 @@ def read_boxes(
                 screened.append(ImageBoxes(picture.key, picture.path, width, height, (), ()))
     present = {box.category for image in screened for box in image.boxes}
     listed = names or read.categories or tuple(sorted(present))
-    return Annotations(tuple(screened), tuple(read.unmatched), listed, tuple(read.files))
+    return Annotations(tuple(screened), tuple(read.unmatched), listed, tuple(read.files), tuple(read.lists))
 
 
 def _look_at_faults(read: ReadResult) -> None:

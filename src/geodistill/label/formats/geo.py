@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.files import files_below
 from geodistill.label.annotated_masks import mask_of
-from geodistill.label.formats.geo_features import SUFFIXES, WHOLE, Feature, Features, read_features
+from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Picture,
@@ -37,6 +37,9 @@ BOX_SHARE = 0.95
 
 _TURN = np.array((360.0, 0.0))
 """Degrees round the Earth."""
+
+_SEVERAL = (".shp", ".tab", ".mif")
+"""Suffixes of formats that are several files of one name."""
 
 GeoImages = Sequence[tuple[Picture, Grid]]
 Shapes = NDArray[np.object_]
@@ -64,7 +67,6 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
-        result.files += _stored_in(file)
         result.unmatched += features.lost
         result.faults += features.faults
         matched: set[int] = set()
@@ -73,6 +75,9 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
             for picture, grid, shape, at in _hits(group, polygons, image_crs):
                 matched.add(at)
                 objects[picture.key].append(_object(features.items[at], shape, grid))
+        stored = _stored_in(file)
+        result.files += stored if matched else []
+        result.lists += [] if matched else stored
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
         result.unmatched += left
         missed = features if left and missed is None else missed
@@ -84,7 +89,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
 
 def _stored_in(file: Path) -> list[Path]:
     """Return the files that hold a vector file: a shapefile, and others of old, are several of one name."""
-    if file.suffix.lower() in WHOLE:
+    if file.suffix.lower() not in _SEVERAL:
         return [file]
     return [path for path in sorted(file.parent.glob(f"{escape(file.stem)}.*")) if path.is_file()]
 

@@ -21,9 +21,7 @@ from geodistill.label.formats.per_image import difficulty
 from geodistill.label.formats.raw_boxes import ReadOptions
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
-WHOLE = (".geojson", ".json", ".gpkg", ".fgb", ".parquet")
-"""Suffixes of vector files that are one file each."""
-SUFFIXES = (*WHOLE, ".shp")
+SUFFIXES = (".geojson", ".json", ".gpkg", ".fgb", ".parquet", ".shp")
 """Of the files that are looked for in a folder; a file that is named may be any that GDAL reads."""
 CATEGORY_FIELDS = ("category", "class", "label", "class_name")
 """Columns that are looked for, in this order, where none is named."""

@@ -284,7 +284,8 @@ class ReadResult:
         unmatched: Annotation entries without an image.
         categories: Class names in the format's own order, or ``None`` where it has no list of them.
         faults: What is wrong with objects that are unmatched because they cannot be read.
-        files: Every file that any of this depends on: a run is not continued where one has changed.
+        files: Every file with annotations of an image found: a run is not continued where one has changed.
+        lists: Every other file that any of this depends on, such as a list of classes; nor where one of these has.
     """
 
     entries: list[ImageAnnotations] = field(default_factory=list)
@@ -292,6 +293,7 @@ class ReadResult:
     categories: tuple[str, ...] | None = None
     faults: list[DataError] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     result = read_files(
         place, pictures, ".txt", objects, skip=lambda file: file.name in NAME_FILES, progress=options.progress
     )
-    result.files += [] if listed is None else [listed.file]
+    result.lists += [] if listed is None else [listed.file]
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
     poses = rows.pose_counts() | rows.track_counts()

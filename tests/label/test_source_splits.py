@@ -70,6 +70,9 @@ def test_what_lies_in_no_split_folder_never_joins_the_test_images(regex: str | N
     shutil.rmtree(source / "images/JPEGImages-trainval")
     account = build(settings_of(source, split="source", group_regex=regex), tmp_path / "test")
     assert account["manifest"]["splits"] == {"test": 4}, "nothing is left to divide"
+    without = make_detection_set(tmp_path / "plain", 12, empty=0)
+    account = build(settings_of(without, split="source", fractions=(0.5, 0.25, 0.25)), tmp_path / "fractions")
+    assert set(account["manifest"]["splits"]) == {"train", "val", "test"}, "no folder says anything"
     with pytest.raises(DataError, match="a share of train or val"):
         build(settings_of(source, split="source", fractions=(0.0, 0.0, 1.0)), tmp_path / "none")
     assert not (tmp_path / "none").exists()

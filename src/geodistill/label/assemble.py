@@ -269,21 +269,16 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
 
 
 def split_plan(settings: LabelSettings) -> SplitPlan:
-    """Return how source images are divided among train, val and test, those that no folder of the source divides.
+    """Return how source images are divided among train, val and test.
 
     Raises:
         DataError: The shares or the pattern of groups make no sense.
     """
     if settings.lists is not None:
         return SplitPlan("lists", lists=settings.lists, seed=settings.seed)
-    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
-    if settings.split != "source":
-        return plan
-    # What the source's authors test on, their folders say; no other image joins it.
-    train, val, _ = settings.fractions
-    if train + val <= 0:
+    if settings.split == "source" and sum(settings.fractions[:2]) <= 0:
         raise DataError(f"split fractions {settings.fractions} beside folders of the source", "a share of train or val")
-    return replace(plan, fractions=(train / (train + val), val / (train + val), 0.0))
+    return SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
 
 
 def _divided(
@@ -296,6 +291,9 @@ def _divided(
         splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
         return [(row, splits[key], key) for key, row in rows]
     known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
+    if known:  # what the source's authors test on, their folders say; no other image joins it
+        train, val, _ = settings.fractions
+        plan = replace(plan, fractions=(train / (train + val), val / (train + val), 0.0))
     unknown = [(key, row) for key, row in rows if key not in known]
     wished = sum(fraction > 0 for fraction in plan.fractions)
     if not unknown or (settings.group_regex is None and len({key for key, _ in unknown}) < wished):

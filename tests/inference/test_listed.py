@@ -29,6 +29,12 @@ def write(path: Path, data: Any) -> Path:
     return path
 
 
+def test_an_odd_asset_beside_the_mapped_one_is_passed_over(tmp_path: Path) -> None:
+    assets = {"data": {"href": "a.tif", "type": "image/tiff"}, "odd": {"href": "<VRTDataset/>", "type": "image/tiff"}}
+    path = write(tmp_path / "item.json", {"type": "Feature", "id": "x", "assets": assets})
+    assert listed.listed_rasters(str(path)) == [str(tmp_path / "a.tif")]
+
+
 def refused_or_read(path: Path) -> None:
     """Nothing but scenes or the one kind of error comes out, in one line."""
     for bands in (None, RGB, ("1", "2")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def listed_rasters(source: str) -> list[str]:
     """Return every raster that a STAC item, a collection of items or a tile index refers to; none of another file.
 
     Raises:
-        DataError: It cannot be read, or refers to what is no address and no path.
+        DataError: It cannot be read, or a row of an index is no address and no path.
     """
     suffix = Path(source).suffix.lower()
     if suffix in (".json", ".geojson"):
@@ -58,9 +59,11 @@ def listed_rasters(source: str) -> list[str]:
     else:
         return []
     entries = [asset for each in assets if isinstance(each, dict) for asset in each.values()]
-    return [
-        resolve(asset["href"], source) for asset in entries if isinstance(asset, dict) and _is_raster(asset, source)
-    ]
+    rasters: list[str] = []
+    for asset in entries:
+        with suppress(DataError):  # an asset that is odd matters where it is the one that is mapped, and is told there
+            rasters += [resolve(asset["href"], source)] if isinstance(asset, dict) and _is_raster(asset, source) else []
+    return rasters
 
 
 def _items(source: str) -> list[Any]:

@@ -61,7 +61,7 @@ def listed_rasters(source: str) -> list[str]:
     entries = [asset for each in assets if isinstance(each, dict) for asset in each.values()]
     rasters: list[str] = []
     for asset in entries:
-        with suppress(DataError):  # an asset that is odd matters where it is the one that is mapped, and is told there
+        with suppress(DataError):  # an asset that is odd matters where it is the one that is mapped, which says so
             rasters += [resolve(asset["href"], source)] if isinstance(asset, dict) and _is_raster(asset, source) else []
     return rasters
 

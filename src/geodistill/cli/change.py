@@ -12,6 +12,8 @@ from geodistill.cli.terminal import print_result
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from geodistill.inference.options import PredictOptions
+
 
 def change_parser() -> VerbParser:
     """Return the parser of ``change``."""
@@ -73,12 +75,13 @@ def change(argv: Sequence[str]) -> None:
     if args.csv:
         check_suffix(args.csv, (".csv",))
         outputs.append(Path(args.csv))
+    mapping = PredictOptions(confidence=True, device=args.device, resume=True)
     maps = _scene_maps(Path(args.out)) if args.model is not None else []
-    outputs += [file for path in maps for file in outputs_of(path, PredictOptions(confidence=True))]
+    outputs += [file for path in maps for file in outputs_of(path, mapping)]
     check_outputs(outputs, [args.before, args.after, *(args.confidence or []), *(args.legend or [])])
     before, after, confidence = args.before, args.after, args.confidence or []
     if args.model is not None:
-        before, after, *confidence = _map_scenes(args)
+        before, after, *confidence = _map_scenes(args, maps, mapping)
     result = compare_maps(before, after, args.out, options, confidence=confidence, legends=legends)
     if args.csv:
         write_text(args.csv, csv_text(result.matrix.rows()))
@@ -92,12 +95,10 @@ def _scene_maps(out: Path) -> list[Path]:
     return [out.with_name(f"{out.stem}_{name}.tif") for name in ("before", "after")]
 
 
-def _map_scenes(args: Namespace) -> list[Path]:
+def _map_scenes(args: Namespace, paths: Sequence[Path], options: PredictOptions) -> list[Path]:
     """Map both scenes; return the maps, and those of confidence."""
-    from geodistill.inference.options import PredictOptions
     from geodistill.inference.predict import predict
 
-    options = PredictOptions(confidence=True, device=args.device, resume=True)
-    scenes = zip((args.before, args.after), _scene_maps(Path(args.out)), strict=True)
+    scenes = zip((args.before, args.after), paths, strict=True)
     maps = [predict(args.model, [scene], path, options)[0] for scene, path in scenes]
     return [*(one.path for one in maps), *(one.confidence for one in maps if one.confidence is not None)]

@@ -195,19 +195,19 @@ class Photometric:
             np.float32(rng.uniform(-amount, amount)) if at < 3 or amount else np.float32(0)
             for at, amount in enumerate(most)
         )
-        image = patch.image
+        image, (low, high) = patch.image, self._range(patch)
         if bend:
             share = (image - self._dark) / self._span
             bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
             image = np.where((share > 0) & (share < 1), bent, image)
         if turn or fade:
-            image = self._turned(image, float(turn), float(fade), *self._range(patch))
+            image = self._turned(image, float(turn), float(fade), low, high)
         image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
         if amounts.tint:
             image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
         if amounts.recolour:
             image = self._recoloured(image, patch, rng)
-        image = np.clip(image, *self._range(patch))
+        image = np.clip(image, low, high)
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
     def _recoloured(self, image: NDArray[np.float32], patch: Patch, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -134,6 +134,7 @@ class _Pyramid:
 
     def __init__(self, file: Any) -> None:
         self._file, crs = file, file.crs or file.gcps[1]
+        self._points = read_map_grid(file.name).control_points
         mercator, place, width, height = _in_mercator(file)
         self._turned = mercator != _MERCATOR
         self.zoom = max(_deepest(place), int(self._turned))  # half a turn is no whole number of tiles at level 0
@@ -178,7 +179,7 @@ class _Pyramid:
             return
         if not shift:
             window = rasterio.windows.Window((at - self._left) * SIDE, (row - self._top) * SIDE, SIDE, SIDE)
-            values = self._by_control_points(window) if self._file.gcps[0] else self._warped.read(1, window=window)
+            values = self._by_control_points(window) if self._points else self._warped.read(1, window=window)
         else:
             four = np.full((2 * SIDE, 2 * SIDE), IGNORE_INDEX, np.uint8)
             for down in (0, 1):
@@ -194,11 +195,10 @@ class _Pyramid:
 
     def _by_control_points(self, window: rasterio.windows.Window) -> NDArray[np.uint8]:
         """Read a window of the tiles of a map with control points, of which a warped virtual raster holds zeros."""
-        points, crs = read_map_grid(self._file.name).control_points, self._file.gcps[1]
         values = np.full((SIDE, SIDE), IGNORE_INDEX, np.uint8)
         about = {"src_nodata": IGNORE_INDEX, "dst_nodata": IGNORE_INDEX, "resampling": Resampling.nearest}
         place = {"dst_crs": self._warped.crs, "dst_transform": self._warped.window_transform(window)}
-        reproject(rasterio.band(self._file, 1), values, gcps=points, src_crs=crs, **place, **about)
+        reproject(rasterio.band(self._file, 1), values, gcps=self._points, src_crs=self._file.gcps[1], **place, **about)
         return values
 
 

@@ -19,6 +19,7 @@ import torch
 from hypothesis import settings
 
 from exporter import export_with_one_table
+from tiny import tiny_networks
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +40,13 @@ def _no_kept_graphs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Ite
 def _one_table_of_operators() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", export_with_one_table)
+        yield
+
+
+@pytest.fixture
+def tiny_models() -> Iterator[None]:
+    """Let Segmenters hold the networks of the module `tiny` for as long as a test runs."""
+    with tiny_networks():
         yield
 
 

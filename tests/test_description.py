@@ -13,15 +13,11 @@ from safetensors.torch import load_file
 from geodistill.description import DESCRIPTION, WEIGHTS, sealed
 from geodistill.errors import ArtifactError, GeodistillError
 from geodistill.segmenter import Segmenter, read_description
-from tiny import tiny_networks, tiny_spec
+from tiny import tiny_spec
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 UNET: dict[str, Any] = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,11 @@ from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.nn.output import Normalised
 from geodistill.nn.weights import sha256_of
 from geodistill.segmenter import Segmenter, read_description
-from tiny import tiny_networks, tiny_segmenter, tiny_spec
+from tiny import tiny_segmenter, tiny_spec
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 UNET: dict[str, Any] = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

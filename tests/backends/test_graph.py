@@ -1,6 +1,5 @@
 """A Segmenter as an ONNX graph: the same logits as torch at any shape it says it takes, or a refusal."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from geodistill.backends import graph
 from geodistill.backends.graph import INPUT, OUTPUT, PARITY, example, parity, require, to_onnx
 from geodistill.errors import ArtifactError, OutputError, RecipeError
 from geodistill.segmenter import Segmenter
-from tiny import tiny_networks, tiny_segmenter, tiny_spec
+from tiny import tiny_segmenter, tiny_spec
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("supervised", {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}),
@@ -33,12 +34,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "maflnet": ("maflnet", {"encoder": "two_levels", "width": 16}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 def family(name: str, channels: int = 3) -> Segmenter:

@@ -1,6 +1,5 @@
 """A small labelled data set and a Segmenter that is right wherever a band is brightest."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,12 @@ import pytest
 from geodistill.data.manifest import Manifest
 from geodistill.segmenter import Segmenter
 from scored import make_scored_set
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
 
 @pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+def _networks(tiny_models: None) -> None:
+    """Let every test here have the networks of `tiny`."""
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Robustness: what each change does to pixels, and a table whose figures can be told beforehand."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +19,11 @@ from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.robustness import RobustnessOptions, robustness
 from geodistill.raster import Window
 from geodistill.raster.array import ArrayRaster
-from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
+from tiny import brightest, tiny_segmenter, tiny_spec
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 BY_NAME = {perturbation.name.split(",")[0]: perturbation for perturbation in PERTURBATIONS}
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A model, trained on nothing, and labelled data that it segments without an error."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,8 @@ from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 
 
 @pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+def _networks(tiny_models: None) -> None:
+    """Let every test here have the networks of `tiny`."""
 
 
 @pytest.fixture(scope="session")

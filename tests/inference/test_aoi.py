@@ -1,6 +1,5 @@
 """The part of a scene that a vector file outlines: maps, work and reading stay inside."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,9 @@ from geodistill.inference.aoi import outline_on
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.raster import Grid, Raster, Window
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def place(grid: Grid, *rings: list[tuple[float, float]]) -> list[shapely.Polygon]:

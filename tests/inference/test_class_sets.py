@@ -1,7 +1,6 @@
 """The layer of class sets: which classes each pixel may have, as the probabilities and the model's threshold say."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,9 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.segmenter import Segmenter
 from scored import make_scored_set
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def stating(least: float) -> Segmenter:

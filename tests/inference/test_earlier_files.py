@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from factories import make_raster
 from geodistill.errors import OutputError
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 PLAIN = PredictOptions(backend="torch", device="cpu")
 MORE = PredictOptions(
@@ -22,12 +23,6 @@ MORE = PredictOptions(
 )
 BESIDE = {"m_confidence.tif", "m_probabilities.tif", "m.gpkg", "m_preview.png", "m_unlike.tif"}
 MAP = {"m.tif", "m.tif.aux.xml", "m.qml"}
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX
-from tiny import brightest, tiny_networks, tiny_segmenter
+from tiny import brightest, tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 GCPS = [GroundControlPoint(r, c, 30 + c * 1e-4, 1 - r * 1e-4) for r, c in ((0, 0), (0, 50), (40, 0), (40, 50))]
 RPCS = rational_polynomials(20, 25)
@@ -45,12 +46,6 @@ PLACES: dict[str, dict[str, Any]] = {
     "control points": {"gcps": GCPS, "crs": "EPSG:4326"},
     "rational polynomials": {"rpcs": RPCS},
 }
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 def write_scene(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:

@@ -1,7 +1,6 @@
 """Maps by ONNX files: our own exports give the Segmenter's map, and others' have blending, nodata and resume too."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,9 @@ from geodistill.errors import OutputError, RecipeError
 from geodistill.exports.exporters import export
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def brightest_band(path: Path, **metadata: object) -> Path:

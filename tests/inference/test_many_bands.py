@@ -1,6 +1,5 @@
 """Embedding rasters: many bands of 8-bit integers with scale and offset."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +13,9 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.inference.windows import Area
 from geodistill.raster import Raster
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 @pytest.mark.parametrize("bands", [64, 128])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,14 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.inference.scene_map import SceneMap
 from geodistill.raster import Raster
-from tiny import brightest, tiny_networks, tiny_segmenter
+from tiny import brightest, tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
 ENGINEERING = 'ENGCRS["site",EDATUM["stake"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
 MOON = 'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],UNIT["degree",0.0174532925199433]]'
 ALL = PredictOptions(confidence=True, probabilities="float16", backend="torch", device="cpu", stac=True)
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 def mapped(source: Path | str, path: Path, options: PredictOptions = ALL, kind: str = "geojson") -> SceneMap:

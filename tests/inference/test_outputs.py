@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,15 @@ from factories import make_raster
 from geodistill.errors import OutputError
 from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
 from geodistill.inference.predict import outputs_of, predict
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 CONFIDENCE = PredictOptions(confidence=True, backend="torch")
 ALL = PredictOptions(confidence=True, probabilities="uint8", backend="torch", stac=True, vector="gpkg")
 
 Made = tuple[list[Path], Path, PredictOptions]
 """Inputs, output and options of a call that would overwrite something."""
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """`predict` as a user calls it: where maps go, what they hold, and how it ends when something is wrong."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,9 @@ from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
-from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
+from tiny import brightest, tiny_segmenter, tiny_spec
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 @pytest.fixture

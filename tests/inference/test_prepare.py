@@ -1,6 +1,5 @@
 """Getting a model ready: backends and batch sizes, measured once and kept by a map that is continued."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,13 +24,9 @@ from geodistill.inference.windows import Area, Part, WindowPlan
 from geodistill.inference.worker import as_begun
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
-from tiny import sparse_raster, tiny_networks, tiny_segmenter
+from tiny import sparse_raster, tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def prepared(options: PredictOptions, raster: Raster) -> RunPlan:

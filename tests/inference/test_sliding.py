@@ -1,6 +1,5 @@
 """Whole-scene inference: the same numbers for any window, batch and strip, and nothing computed that has no data."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,9 @@ from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
-from tiny import BandNetwork, brightest, tiny_networks, tiny_segmenter
+from tiny import BandNetwork, brightest, tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def segment(

@@ -5,7 +5,6 @@ import io
 import json
 import sqlite3
 import struct
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -27,15 +26,11 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.pmtiles import tile_id, write_pmtiles
 from geodistill.inference.predict import predict
 from geodistill.inference.tile_set import write_tile_set
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 EDGE = 20037508.342789244
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Places outside what a model was trained on: which band the warning names, and the map of them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +16,11 @@ from geodistill.inference.inputs import how_far
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.spec import Legend, Spec
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 SPEC = Spec(Legend(("a", "b", "c")), ("red", "green", "nir"), (100.0, 90.0, 120.0), (10.0, 12.0, 20.0))
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 def test_one_band_far_out_is_named_though_the_others_are_right() -> None:

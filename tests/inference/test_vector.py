@@ -1,7 +1,6 @@
 """Maps as polygon files: every format opens, lies where the map lies, and its areas are those of the pixels."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from geodistill.inference.options import VECTOR_FORMATS, PredictOptions, check_v
 from geodistill.inference.predict import predict
 from geodistill.inference.vector import write_vectors
 from geodistill.spec import IGNORE_INDEX
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
 ROTATED = Affine.translation(500_000, 40_000) @ Affine.rotation(33) @ Affine.scale(0.5, -0.5)
 
@@ -170,13 +169,7 @@ def test_a_corrupt_map_is_told_and_leaves_nothing(kind: str, tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
 
 
-@pytest.fixture
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
-
-
-@pytest.mark.usefixtures("_networks")
+@pytest.mark.usefixtures("tiny_models")
 def test_predict_writes_polygons_with_their_confidence(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", height=60, width=70, nodata=0)
     made = predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(vector="gpkg"))[0]
@@ -192,7 +185,7 @@ def test_predict_writes_polygons_with_their_confidence(tmp_path: Path) -> None:
         assert mean == pytest.approx(confidence[classes == index].mean() / 250)
 
 
-@pytest.mark.usefixtures("_networks")
+@pytest.mark.usefixtures("tiny_models")
 def test_the_command_line_writes_and_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = make_raster(tmp_path / "scene.tif")
     tiny_segmenter().save(tmp_path / "model")

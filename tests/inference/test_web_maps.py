@@ -15,7 +15,7 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.raster import web_map
 from geodistill.raster.web_map import at_zoom, description, is_web_map
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 from web_tiles import EDGE, TileServer, pixels_at, serve_tiles
 
 COL, ROW, SIDE = 500 * 256 + 100, 300 * 256 + 60, 600
@@ -23,11 +23,9 @@ PIXEL = 2 * EDGE / (256 << 10)
 
 
 @pytest.fixture(autouse=True)
-def _networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick(tiny_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_map, "PAUSE", 0.01)
     monkeypatch.setattr(web_map, "RATE", 1000.0)
-    with tiny_networks():
-        yield
 
 
 @pytest.fixture

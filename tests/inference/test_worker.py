@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,11 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import for_gpus, predict
 from geodistill.inference.scene_map import SceneMap
 from geodistill.inference.worker import SceneTask, Worker
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 OPTIONS = PredictOptions(device="cpu", backend="torch", batch=2)
-
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
 
 
 @pytest.mark.slow

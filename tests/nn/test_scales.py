@@ -1,6 +1,5 @@
 """Answers averaged over several sizes of an image: by hand, kept with the model, in its graph."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,9 @@ from geodistill.inference.options import PredictOptions
 from geodistill.nn.output import logits_over_scales
 from geodistill.segmenter import Segmenter
 from geodistill.spec import check_scales
-from tiny import tiny_networks, tiny_segmenter
+from tiny import tiny_segmenter
 
-
-@pytest.fixture(autouse=True)
-def _networks() -> Iterator[None]:
-    with tiny_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def test_probabilities_of_each_size_are_averaged_at_the_images_own() -> None:

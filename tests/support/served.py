@@ -15,12 +15,14 @@ class Server(http.server.ThreadingHTTPServer):
     Attributes:
         folder: What it serves.
         sent: Bytes that it has sent.
+        places: Where in its files they stood; what is sent twice counts once.
         limit: Bytes after which it answers no more.
         broken: Whether it answers at all.
     """
 
     folder: Path
     sent = 0
+    places: set[int]
     limit = float("inf")
     broken = False
 
@@ -61,6 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.server.sent += last + 1 - first
+            self.server.places |= set(range(first, last + 1))
             self.wfile.write(data[first : last + 1])
 
     def log_message(self, *_: object) -> None:
@@ -72,7 +75,7 @@ def serve(folder: Path) -> Iterator[Server]:
     """Serve a folder, which is made, from a free port of this machine."""
     folder.mkdir()
     with Server(("127.0.0.1", 0), Handler) as held:
-        held.folder = folder
+        held.folder, held.places = folder, set()
         thread = threading.Thread(target=held.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield held

@@ -1,5 +1,6 @@
 """Robustness: what each change does to pixels, and a table whose figures can be told beforehand."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_what_each_change_does_to_pixels() -> None:
         back = one.back(there, (60, 44))
         np.testing.assert_array_equal(back[back != 255], classes[back != 255])
         assert (back != 255).mean() > 0.7
+
+
+def test_jpeg_is_what_pillow_makes_of_an_image_in_red_green_and_blue() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.moveaxis(image, 0, -1)).save(file, "JPEG", quality=50)
+    left, _ = BY_NAME["JPEG"].change(image.astype(np.float32), np.ones((64, 64), bool), np.random.default_rng(1))
+    with Image.open(file) as picture:
+        np.testing.assert_allclose(left, np.moveaxis(np.asarray(picture, np.float32), -1, 0), atol=2)
 
 
 def test_changes_are_measured_where_there_is_data() -> None:

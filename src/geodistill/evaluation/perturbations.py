@@ -93,9 +93,11 @@ def jpeg(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, V
     groups = [steps] if len(steps) == 3 and (high == _BYTE).all() else [band[None] for band in steps]
     back = []
     for group in groups:
-        data = cv2.imencode(".jpg", np.ascontiguousarray(np.moveaxis(group, 0, -1)), [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+        # OpenCV takes and returns BGR, and JPEG keeps red better than blue.
+        bgr = np.ascontiguousarray(np.moveaxis(group[::-1], 0, -1))
+        data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
         pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
-        back.append(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+        back.append(np.moveaxis(np.atleast_3d(pixels), -1, 0)[::-1])
     pictured: Image = np.concatenate(back).astype(np.float32) / np.float32(_BYTE) * span + low
     return pictured.astype(np.float32), valid
 

@@ -74,6 +74,23 @@ class TestByGroup:
         plan = SplitPlan("group", group_file=tmp_path / "groups.csv", groups={"test": ["south"]})
         assert list(splits(rows("d/a.png", "d/b.png", "d/c.png"), plan).values()) == ["train", "test", "test"]
 
+    def test_a_line_of_a_file_means_one_image(self, tmp_path: Path) -> None:
+        plan = SplitPlan("group", group_file=tmp_path / "groups.csv", groups={"train": ["north"], "test": ["south"]})
+        lines = ["image,group", "a.png,north", "sub/a.png,south", "b,north", "c.png,south"]
+        plan.group_file.write_text("\n".join(lines))
+        named = rows("images/a.png", "images/sub/a.png", "images/b.png", "images/c.png")
+        assert list(splits(named, plan).values()) == ["train", "test", "train", "test"]
+        assert list(splits(named[1:], plan).values()) == ["test", "train", "test"]
+        plan.group_file.write_text("\n".join(line for line in lines if "sub" not in line))
+        with pytest.raises(DataError, match=r"'a\.png', which fits 2 images such as images/a\.png and images/sub/a"):
+            divide(named, plan)
+        plan.group_file.write_text("images/a,north\na.png,south\nbb.png,north\nc.png,south")
+        with pytest.raises(DataError, match=r"1 image such as images/b\.png; .*'bb\.png' names no image"):
+            divide(named, plan)
+        plan.group_file.write_text("a.png,north\nb.png,north\na,south")
+        with pytest.raises(DataError, match="'a' is in the groups north and south"):
+            divide(rows("a.png", "b.png"), plan)
+
     def test_val_from_train(self) -> None:
         plan = SplitPlan("group", group_regex=r"Tile_\d", groups={"test": ["Tile_6"]}, val_from_train=0.2)
         found = splits(TILES, plan)
@@ -143,6 +160,13 @@ class TestFromLists:
         plan = self.write(tmp_path, train="x/a.tif\nb.tif\n", test="\nc\n")
         found = splits(rows("x/a.tif", "x/b.tif", "x/c.tif", "x/d.tif"), plan)
         assert list(found.values()) == ["train", "train", "test", LEFT_OUT]
+
+    def test_a_whole_path_means_no_image_below(self, tmp_path: Path) -> None:
+        plan = self.write(tmp_path, train="a.png\nb.png\n", val="sub/a.png\n", test="c.png\n")
+        named = rows("a.png", "b.png", "c.png", "sub/a.png")
+        assert list(splits(named, plan).values()) == ["train", "train", "test", "val"]
+        plan = self.write(tmp_path, val="b\n", train="a\n")
+        assert list(splits(named, plan).values()) == ["train", "val", "test", LEFT_OUT]
 
     def test_mistakes_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"train\.txt, val\.txt or test\.txt"):

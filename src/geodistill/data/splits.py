@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
 
 from geodistill.data.manifest import Row
-from geodistill.errors import DataError, check_name
+from geodistill.errors import DataError, check_name, counted
 from geodistill.raster import Window
 from geodistill.reading import ANNOTATION_BYTES, read_text
 
@@ -45,12 +45,13 @@ class SplitPlan:
         fractions: Wished shares of train, val and test.
         group_regex: Pattern looked for in an image's path (relative to the scanned folder, with ``/``); its first
             group, or the whole match, names the image's group.
-        group_file: CSV or text file of ``image,group`` lines, instead of a pattern.
+        group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``.
         groups: Splits named outright, such as ``{"val": ["Tile_4"], "test": ["Tile_7"]}``. Groups not named
             are ``train`` if that is not in the mapping, and are left out otherwise.
         block_size: Side of a square, in metres on the ground; for ``window`` in pixels where `block_unit` says so.
         block_unit: ``metres``, or ``pixels`` for ``window``.
-        lists: Folder of the three lists; each line is an image's relative path, file name or stem.
+        lists: Folder of the three lists; each line is an image's relative path or the end of it, such as its file
+            name, with or without suffix, and fits no other image.
         val_from_train: Share of the train files that becomes val, at random, where groups or lists name no val.
         seed: Random seed of the split.
     """
@@ -176,22 +177,24 @@ def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
 
 
 def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
+    mend = ""
     if plan.group_file is not None:
-        table = _group_table(plan.group_file)
-        names = [next((table[key] for key in _aliases(name) if key in table), None) for name, _ in rows]
         source = f"group file {plan.group_file}"
+        groups, unused = _assigned(rows, _group_lines(plan.group_file), source, "group")
+        mend = f"its line {unused[0]!r} names no image" if unused else ""
     else:
+        source = f"group pattern {plan.group_regex!r}"
         pattern = re.compile(plan.group_regex or "")
         matches = [pattern.search(name) for name, _ in rows]
-        names = [None if m is None else (m.group(1) if pattern.groups else m.group(0)) for m in matches]
-        source = f"group pattern {plan.group_regex!r}"
-    without = [name for (name, _), group in zip(rows, names, strict=True) if not group]
+        groups = ["" if m is None else (m.group(1) if pattern.groups else m.group(0)) or "" for m in matches]
+    without = [name for (name, _), group in zip(rows, groups, strict=True) if not group]
     if without:
-        raise DataError(f"{source} finds no group for {len(without)} images such as {without[0]}", "one for each")
-    return [group for group in names if group]
+        received = f"{source} finds no group for {counted(len(without), 'image')} such as {without[0]}"
+        raise DataError(received, "one for each", mend)
+    return groups
 
 
-def _group_table(path: Path) -> dict[str, str]:
+def _group_lines(path: Path) -> list[tuple[str, str]]:
     try:
         lines = list(csv.reader(read_text(path, ANNOTATION_BYTES).splitlines()))
     except csv.Error as error:
@@ -199,7 +202,7 @@ def _group_table(path: Path) -> dict[str, str]:
     lines = [line if len(line) > 1 else line[0].split() for line in lines if line]
     if bad := next((line for line in lines if len(line) != 2), None):
         raise DataError(f"group file {path} with the line {','.join(bad)!r}", "lines 'image,group'")
-    return {image.strip(): group.strip() for image, group in lines}
+    return [(image.strip(), group.strip()) for image, group in lines]
 
 
 def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
@@ -258,24 +261,45 @@ def _from_lists(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[
     files = {split: folder / f"{split}.txt" for split in NAMES if (folder / f"{split}.txt").is_file()}
     if not files:
         raise DataError(f"no list in {folder}", "train.txt, val.txt or test.txt")
-    aliases: dict[str, list[int]] = {}
-    for index, (name, _) in enumerate(rows):
-        for alias in _aliases(name):
-            aliases.setdefault(alias, []).append(index)
-    splits = [LEFT_OUT] * len(rows)
-    for split, path in files.items():
-        lines = [line.strip() for line in read_text(path, ANNOTATION_BYTES).splitlines()]
-        for line in filter(None, lines):
-            hits = aliases.get(line, [])
-            if len(hits) != 1:
-                raise DataError(f"list {path} names {line!r}, which fits {len(hits)} images", "exactly one image")
-            if splits[hits[0]] not in (LEFT_OUT, split):
-                raise DataError(f"{line!r} is in the lists {splits[hits[0]]} and {split}", "one list per image")
-            splits[hits[0]] = split
+    lines = [
+        (line, split)
+        for split, path in files.items()
+        for line in filter(None, map(str.strip, read_text(path, ANNOTATION_BYTES).splitlines()))
+    ]
+    splits, unused = _assigned(rows, lines, f"a list in {folder}", "list")
+    if unused:
+        raise DataError(f"a list in {folder} names {unused[0]!r}, which fits 0 images", "exactly one image")
     return [(row, split, "") for (_, row), split in zip(rows, splits, strict=True)]
 
 
-def _aliases(name: str) -> list[str]:
-    """The names a list may call an image by: relative path, the same without suffix, file name, stem."""
-    path = Path(name)
-    return list(dict.fromkeys((name, path.with_suffix("").as_posix(), path.name, path.stem)))
+def _assigned(
+    rows: Sequence[tuple[str, Row]], lines: Sequence[tuple[str, str]], source: str, kind: str
+) -> tuple[list[str], list[str]]:
+    """Return the list or group that lines put each image into, empty where none does; and what names no image.
+
+    Of the lines that fit an image the longest path counts, and one that is an image's whole path means no other.
+    """
+    aliases = [_aliases(name) for name, _ in rows]
+    images: dict[str, list[int]] = {line: [] for line, _ in lines}
+    for index, ends in enumerate(aliases):
+        for line in next(filter(None, (end & images.keys() for end in ends)), ()):
+            images[line].append(index)
+    result = [""] * len(rows)
+    for line, value in lines:
+        hits = [index for index in images[line] if line in aliases[index][0]] or images[line]
+        if len(hits) > 1:
+            examples = " and ".join(rows[index][0] for index in hits[:2])
+            received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
+            raise DataError(received, "exactly one image", "write their whole paths")
+        for index in hits:
+            if result[index] not in ("", value):
+                raise DataError(f"{line!r} is in the {kind}s {result[index]} and {value}", f"one {kind} per image")
+            result[index] = value
+    return result, [line for line, hits in images.items() if not hits]
+
+
+def _aliases(name: str) -> list[set[str]]:
+    """The names a line may call an image by, with and without suffix: its relative path, then ever shorter ends."""
+    parts = PurePosixPath(name).parts
+    ends = [PurePosixPath(*parts[start:]) for start in range(len(parts))]
+    return [{end.as_posix(), end.with_suffix("").as_posix()} for end in ends]

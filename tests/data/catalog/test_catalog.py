@@ -106,6 +106,10 @@ def test_lists_name_what_is_not_there(tmp_path: Path) -> None:
         file.write("joplin_7.tif\n")
     with pytest.raises(DataError, match=r"joplin_7.*xBD images apart"):
         scan_set(CATALOG["openearthmap"], tmp_path, tmp_path / "m")
+    for split in ("train", "val", "test"):
+        (tmp_path / f"OpenEarthMap_wo_xBD/{split}.txt").write_text(f"{split}_7.tif\n")
+    with pytest.raises(DataError, match="3 files of openearthmap are missing"):
+        scan_set(CATALOG["openearthmap"], tmp_path, tmp_path / "m", partial=True)
 
 
 def test_a_folder_of_another_set_is_recognised(tmp_path: Path) -> None:
@@ -199,6 +203,24 @@ def test_a_zip_of_zips_is_read_straight(tmp_path: Path) -> None:
     (tmp_path / "zips/2_Ortho_RGB.zip").unlink()
     (tmp_path / "set/2_Ortho_RGB").rename(tmp_path / "zips/2_Ortho_RGB")
     assert len(scan_set(CATALOG["potsdam"], tmp_path / "zips", tmp_path / "out2").manifest.entries) == 38
+
+
+def test_zips_of_one_name_lie_in_folders_as_they_did(tmp_path: Path) -> None:
+    BUILDERS["isaid"](tmp_path / "set")
+    for folder in sorted((tmp_path / "set").glob("iSAID/*/*")):
+        place = tmp_path / "zips" / folder.relative_to(tmp_path / "set")
+        place.mkdir(parents=True)
+        zipped(folder, place / "part.zip")
+    report = scan_set(CATALOG["isaid"], tmp_path / "zips", tmp_path / "out")
+    assert Counter(row.split for row in report.manifest.entries) == COUNTS["isaid"]
+
+
+def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    for number, part in enumerate(("Train", "Val", "Test")):
+        (tmp_path / "set" / part).rename(tmp_path / "set" / f"Part{number}")
+    with pytest.raises(DataError, match="in folders part0, part1, part2; expected train, val, test"):
+        scan_set(CATALOG["loveda"], tmp_path / "set", tmp_path / "m")
 
 
 def test_a_zip_cut_short_leaves_nothing(tmp_path: Path) -> None:

@@ -154,8 +154,11 @@ def _splits(
 ) -> tuple[dict[str, str], bool]:
     """Return each id's split, and whether the ids are listed, so that others are left out."""
     if layout.split is not None:
-        known = layout.split
-        return {key: known[part.lower()] for key, (_, part) in images.items() if part.lower() in known}, False
+        known, parts = layout.split, {key: part.lower() for key, (_, part) in images.items()}
+        if not known.keys() & parts.values():
+            places = ", ".join(sorted(set(parts.values()))[:SHOWN])
+            raise DataError(f"images of {benchmark.name} below {root} in folders {places}", ", ".join(known))
+        return {key: known[part] for key, part in parts.items() if part in known}, False
     if layout.lists is not None and variant is None:
         return _from_lists(layout.lists, root, images, tuple(benchmark.splits)), True
     given = benchmark.splits[_variant("split", variant, benchmark.splits)]
@@ -228,7 +231,7 @@ def scan_set(
         return _take_built(benchmark, folder, path)
     _refuse_other(benchmark, folder)
     files = find_set(benchmark, folder, layout, split)
-    if files.missing and not partial:
+    if files.missing and not (partial and files.pairs):
         raise missing_error(benchmark, folder, files.missing)
     names = files.layout.bands or benchmark.bands
     if files.layout.first_bands:
@@ -315,7 +318,7 @@ def _unpacked(benchmark: Benchmark, root: Path, beside: Path) -> Path:
         return root
     into = beside / f"{benchmark.name}-unpacked"
     for archive in archives:
-        unpack(archive, into / archive.stem)
+        unpack(archive, into / archive.relative_to(above).with_suffix(""))
     if len(archives) < len(files):
         # Some parts were unpacked by hand: they are looked at too, where they are.
         link = into / "unpacked-by-hand"

@@ -215,6 +215,24 @@ def test_zips_of_one_name_lie_in_folders_as_they_did(tmp_path: Path) -> None:
     assert Counter(row.split for row in report.manifest.entries) == COUNTS["isaid"]
 
 
+def test_a_root_that_moved_is_found_and_another_one_refused(tmp_path: Path) -> None:
+    """One part by hand, the others as zips."""
+    roots = [tmp_path / name for name in ("one", "two")]
+    for number, root in enumerate(roots):
+        BUILDERS["loveda"](tmp_path / f"set{number}")
+        write(tmp_path / f"set{number}/Train/Rural/images_png/0.png", np.full((3, SIDE, SIDE), number, np.uint8))
+        root.mkdir()
+        (tmp_path / f"set{number}/Val").rename(root / "Val")
+        zipped(tmp_path / f"set{number}", root / "Train.zip")
+    out = tmp_path / "out"
+    scan_set(CATALOG["loveda"], roots[0], out)
+    moved = roots[0].rename(tmp_path / "moved")
+    entries = scan_set(CATALOG["loveda"], moved, out).manifest.entries
+    assert Counter(row.split for row in entries) == COUNTS["loveda"]
+    with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove it"):
+        scan_set(CATALOG["loveda"], roots[1], out)
+
+
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:
     BUILDERS["loveda"](tmp_path / "set")
     for number, part in enumerate(("Train", "Val", "Test")):

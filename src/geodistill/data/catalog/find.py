@@ -11,12 +11,12 @@ from pathlib import Path
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.first_bands import with_first_bands
-from geodistill.data.catalog.unpack import unpack
+from geodistill.data.catalog.unpack import unpack_all
 from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
 from geodistill.data.scan import ScanReport, groups_by_split, manifest_path, open_all
 from geodistill.data.statistics import SPLITS
-from geodistill.errors import DataError, RecipeError, check_name
+from geodistill.errors import DataError, RecipeError, check_name, output_errors
 from geodistill.reading import read_text
 
 SHOWN = 5
@@ -219,8 +219,8 @@ def scan_set(
     that ``label build`` wrote has a manifest already, which is taken with the splits that it says.
 
     Raises:
-        DataError: The root is that of another set, files are missing, a zip is cut short, or only one class has pixels
-            while others of the masks are lost.
+        DataError: The root is that of another set, files are missing, a zip is cut short, other zips were unpacked
+            beside the manifest, or only one class has pixels while others of the masks are lost.
         RecipeError: A detection set.
         UnknownNameError: There is no such variant.
         OutputError: The manifest cannot be written.
@@ -317,13 +317,14 @@ def _unpacked(benchmark: Benchmark, root: Path, beside: Path) -> Path:
     if not archives:
         return root
     into = beside / f"{benchmark.name}-unpacked"
-    for archive in archives:
-        unpack(archive, into / archive.relative_to(above).with_suffix(""))
-    if len(archives) < len(files):
-        # Some parts were unpacked by hand: they are looked at too, where they are.
-        link = into / "unpacked-by-hand"
-        if not link.exists():
-            link.symlink_to(root.resolve(), target_is_directory=True)
+    unpack_all({archive.relative_to(above).with_suffix("").as_posix(): archive for archive in archives}, into)
+    link, place = into / "unpacked-by-hand", root.resolve()
+    with output_errors(link):
+        if link.is_symlink() and link.readlink() != place:
+            link.unlink()
+        if len(archives) < len(files) and not link.exists():
+            # Some parts were unpacked by hand: they are looked at too, where they are.
+            link.symlink_to(place, target_is_directory=True)
     return into
 
 

@@ -6,16 +6,59 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from geodistill.errors import DataError
-from geodistill.files import atomic_path
+from geodistill.errors import DataError, listed
+from geodistill.files import atomic_path, write_json
+from geodistill.reading import read_object
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".txt", ".csv", ".json", ".xml", ".zip")
 """What is unpacked; elevation models in other formats, papers and programs stay where they are."""
 
 DEEPEST = 3
 LARGEST = 200 * 2**30
+
+RECORD = "zips.json"
+"""File of a folder of unpacked zips: a digest of what each of them holds, by its folder."""
+
+
+def unpack_all(archives: Mapping[str, Path], into: Path) -> None:
+    """Unpack archives into folders, by name, of one folder, unless that was done before.
+
+    Raises:
+        DataError: As of `unpack`, or the folder holds what was unpacked of other archives.
+        OutputError: The folder cannot be written.
+    """
+    record, now = into / RECORD, {name: _digest(archive) for name, archive in archives.items()}
+    before = read_object(record) if record.is_file() else now
+    others = sorted(name for name in {*before, *now} if before.get(name) != now.get(name) and (into / name).is_dir())
+    if others:
+        received = f"{into} holds {listed(others)}, unpacked of other zips"
+        expected = f"what those of this --root hold, such as {next(iter(archives.values()))}"
+        raise DataError(received, expected, "remove it, or give another --out")
+    write_json(record, now)
+    for name, archive in archives.items():
+        unpack(archive, into / name)
+
+
+def _digest(archive: Path) -> str:
+    with _whole(archive), zipfile.ZipFile(archive) as file:
+        members = [(member.filename, member.CRC, member.file_size) for member in file.infolist()]
+    return sha256(ascii(members).encode()).hexdigest()
+
+
+@contextmanager
+def _whole(archive: Path) -> Iterator[None]:
+    """Say of an archive that cannot be read why."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{archive} is cut short or no zip ({error})", "a whole archive", "fetch it again") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{archive} cannot be unpacked ({error})", "a plain zip without a password") from error
 
 
 def unpack(archive: Path, into: Path, depth: int = 0) -> None:
@@ -32,22 +75,17 @@ def unpack(archive: Path, into: Path, depth: int = 0) -> None:
         return
     if depth >= DEEPEST:
         raise DataError(f"{archive} lies in {depth} archives", f"at most {DEEPEST - 1}")
-    try:
-        with zipfile.ZipFile(archive) as file, atomic_path(into) as part:
-            part.mkdir(parents=True)
-            members = [member for member in file.infolist() if _wanted(archive, member)]
-            total = sum(member.file_size for member in members)
-            if total > LARGEST:
-                raise DataError(f"{archive} inflates to {total / 2**30:.0f} GiB", f"at most {LARGEST / 2**30:.0f}")
-            for member in members:
-                _extract(file, member, part)
-            for inner in sorted(part.rglob("*.zip")):
-                unpack(inner, _beside(inner), depth + 1)
-                inner.unlink()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{archive} is cut short or no zip ({error})", "a whole archive", "fetch it again") from error
-    except (NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error})", "a plain zip without a password") from error
+    with _whole(archive), zipfile.ZipFile(archive) as file, atomic_path(into) as part:
+        part.mkdir(parents=True)
+        members = [member for member in file.infolist() if _wanted(archive, member)]
+        total = sum(member.file_size for member in members)
+        if total > LARGEST:
+            raise DataError(f"{archive} inflates to {total / 2**30:.0f} GiB", f"at most {LARGEST / 2**30:.0f}")
+        for member in members:
+            _extract(file, member, part)
+        for inner in sorted(part.rglob("*.zip")):
+            unpack(inner, _beside(inner), depth + 1)
+            inner.unlink()
 
 
 def _beside(inner: Path) -> Path:

@@ -233,6 +233,16 @@ def test_a_root_that_moved_is_found_and_another_one_refused(tmp_path: Path) -> N
         scan_set(CATALOG["loveda"], roots[1], out)
 
 
+def test_the_manifest_may_lie_in_the_root(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "set/Val").rename(tmp_path / "root/Val")
+    zipped(tmp_path / "set", tmp_path / "root/Train.zip")
+    for _ in range(2):
+        entries = scan_set(CATALOG["loveda"], tmp_path / "root", tmp_path / "root").manifest.entries
+        assert Counter(row.split for row in entries) == COUNTS["loveda"]
+
+
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:
     BUILDERS["loveda"](tmp_path / "set")
     for number, part in enumerate(("Train", "Val", "Test")):

@@ -84,8 +84,11 @@ def list_files(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
-    paths = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    paths, visited = [], set[Path]()
+    for folder, below, names in os.walk(root, followlinks=True):
+        # The link to a root that zips are unpacked within leads in a circle.
+        visited.add(Path(folder).resolve())
+        below[:] = [name for name in below if (Path(folder) / name).resolve() not in visited]
         paths += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
     return sorted(paths)
 

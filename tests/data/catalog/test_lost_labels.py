@@ -98,3 +98,8 @@ def test_an_image_with_a_fourth_band_is_read_by_its_first_three(tmp_path: Path) 
     written = copies[0].stat().st_mtime_ns
     scan_set(CAS, tmp_path / "set", tmp_path / "out" / "m.parquet")
     assert copies[0].stat().st_mtime_ns == written
+    with rasterio.open(changed, "w", **profile) as file:
+        file.write(np.concatenate([pixels + 1, np.full_like(pixels[:1], 7)]))
+    scan_set(CAS, tmp_path / "set", tmp_path / "out" / "m.parquet")
+    with rasterio.open(copies[0]) as file:
+        assert np.array_equal(file.read(), pixels + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import rasterio
@@ -17,7 +18,7 @@ def with_first_bands(image: Path, count: int, copy: Path) -> Path:
     Args:
         image: The image.
         count: Bands that it should have.
-        copy: GeoTIFF to write where it has more; one that is there from an earlier scan is taken as it is.
+        copy: GeoTIFF to write where it has more; one of the same image, which its time says, is taken as it is.
 
     Returns:
         The image itself where it has no more bands, or cannot be opened, which the scan reports; else the copy.
@@ -29,7 +30,8 @@ def with_first_bands(image: Path, count: int, copy: Path) -> Path:
         with Raster(image) as raster:
             if raster.channels <= count:
                 return image
-            if copy.is_file():
+            time = image.stat().st_mtime_ns
+            if copy.is_file() and copy.stat().st_mtime_ns == time:
                 return copy
             pixels, valid = raster.read(raster.grid.whole, list(range(count)))
             profile = {"driver": "GTiff", "count": count, "dtype": pixels.dtype, "compress": "deflate"}
@@ -44,4 +46,5 @@ def with_first_bands(image: Path, count: int, copy: Path) -> Path:
         file.write(pixels)
         if not valid.all():
             file.write_mask(valid)
+    os.utime(copy, ns=(time, time))
     return copy

@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import pyproj
+import shapely
 from numpy.typing import NDArray
-from shapely import STRtree, box
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
-from geodistill.raster import Raster
+from geodistill.raster import Raster, Window
+from geodistill.raster.ground import Ground
 
 SHRUNK = 256
 """Images are read at about this size for their fingerprint."""
@@ -81,10 +83,34 @@ def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> s
 def _look(row: Row) -> tuple[int, Any]:
     with Raster(row.image) as raster:
         pixels, _ = raster.read(row.window)
-        grid = raster.grid.window(row.window)
+        ground = _place(Ground(raster.grid), row.window)
     step = max(1, min(pixels.shape[1:]) // SHRUNK)
-    placed = grid.crs is not None and not grid.transform.is_identity
-    return fingerprint(pixels[:, ::step, ::step]), ((str(grid.crs), box(*grid.bounds)) if placed else None)
+    return fingerprint(pixels[:, ::step, ::step]), ground
+
+
+def _place(ground: Ground, window: Window) -> tuple[str, Any] | None:
+    """Return where a window lies: ``earth`` and its outline on a plane of equal areas, or its own CRS and that there.
+
+    The plane is longitude and sine of latitude (Lambert's cylinder), from -180 to 180 degrees.
+    """
+    if ground.crs is None:
+        return None
+    corners = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
+    # Straight sides of one CRS are curves in another.
+    outline = shapely.transform(shapely.segmentize(corners, max(window.height, window.width) / 16), ground.coordinates)
+    if not ground.on_earth:  # a local CRS, or another planet
+        return ground.crs.to_wkt(), outline
+    to_degrees = pyproj.Transformer.from_crs(ground.crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform(*shapely.get_coordinates(outline).T)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return ground.crs.to_wkt(), outline
+    lon = np.unwrap(lon, period=360)
+    if abs(lon[-1] - lon[0]) > 180:  # around a pole, which then is part of the outline
+        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90, 90], lat.mean()))
+    lon -= 360 * np.floor((lon.min() + 180) / 360)
+    flat = np.column_stack([lon, np.sin(np.radians(lat))])
+    turns = [shapely.make_valid(shapely.Polygon(flat - (360 * turn, 0))) for turn in (0, 1)]
+    return "earth", shapely.union_all(turns).intersection(shapely.box(-180, -1, 180, 1))
 
 
 def _overlaps(rows: Sequence[Row], grounds: Sequence[Any]) -> list[Leak]:
@@ -92,7 +118,7 @@ def _overlaps(rows: Sequence[Row], grounds: Sequence[Any]) -> list[Leak]:
     for crs in sorted({ground[0] for ground in grounds if ground is not None}):
         places = [i for i, ground in enumerate(grounds) if ground is not None and ground[0] == crs]
         shapes = [grounds[i][1] for i in places]
-        for a, b in STRtree(shapes).query(shapes, predicate="intersects").T.tolist():
+        for a, b in shapely.STRtree(shapes).query(shapes, predicate="intersects").T.tolist():
             one, two = rows[places[a]], rows[places[b]]
             shared = shapes[a].intersection(shapes[b]).area / min(shapes[a].area, shapes[b].area)
             if a < b and one.split != two.split and shared > 0.01:

@@ -63,7 +63,10 @@ class _Listed:
 
 
 def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
-    """Read one json file, or every json file of a folder; categories are in the order of their ids."""
+    """Read one json file, or every json file of a folder; categories are in the order of their ids.
+
+    Where there are no categories, their ids are the names.
+    """
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a COCO json file, or a folder of them")
     files = files_below(place, (".json",))
@@ -88,7 +91,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     for file in files:
         (result.files if file in taken.values() else result.lists).append(file)
     frames.tell()
-    result.categories = tuple(dict.fromkeys(names))
+    result.categories = tuple(dict.fromkeys(names)) or None
     if options.categories is None:
         _tell_idle_parents(result, parents)
     return result
@@ -257,24 +260,24 @@ def _box(
     scale: Scale,
     source: str,
 ) -> tuple[NDArray[np.float64], Kind]:
-    """Return the box, in pixels of the file: as written, else around the mask, else of no area."""
-    bbox = item.get("bbox")
-    if not bbox:
+    """Return the box, in pixels of the file: as written with an area, else around the mask, else of no area."""
+    bbox = item.get("bbox") or [0, 0, 0, 0]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
+        raise DataError(f"{source}: bbox {str(bbox)[:80]}", _BBOX)
+    x, y, width, height = (_number(value, source) for value in bbox)
+    if width <= 0 or height <= 0:
         if polygons:
             return rectangle(*bounds_of([np.concatenate(polygons)])[0].tolist()), "hbox"
         runs = None if segmentation is None else Runs.from_coco(segmentation)
         top, left, bottom, right = runs.bounds if runs is not None and runs.area else (0, 0, 0, 0)
         return rectangle(left, top, right, bottom), "hbox"
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
-        raise DataError(f"{source}: bbox {str(bbox)[:80]}", _BBOX)
-    x, y, width, height = (_number(value, source) for value in bbox)
-    corners = rectangle(x, y, x + max(width, 0), y + max(height, 0))
+    corners = rectangle(x, y, x + width, y + height)
     attributes = item.get("attributes")
     turn = radians_of(attributes.get("rotation") if isinstance(attributes, dict) else None, source)
     if turn:
-        corners = rotated(x + width / 2, y + height / 2, max(width, 0), max(height, 0), turn)
+        corners = rotated(x + width / 2, y + height / 2, width, height, turn)
     elif turn := radians_of(item.get("rotation"), source):
-        corners = _about_corner(x, y, max(width, 0), max(height, 0), turn)
+        corners = _about_corner(x, y, width, height, turn)
     return corners * scale, "hbox" if not turn else kind_of_corners(corners)
 
 

@@ -107,6 +107,9 @@ def test_without_categories_their_ids_are_the_names(tmp_path: Path, categories: 
         {"size": "big", "counts": []},
         {"size": [HEIGHT, WIDTH], "counts": [1, "x"]},
         {"size": [HEIGHT, WIDTH], "counts": {"a": 1}},
+        {"size": [HEIGHT, WIDTH], "counts": "abc"},
+        {"size": [HEIGHT, WIDTH], "counts": ""},
+        {"size": [HEIGHT, WIDTH], "counts": [2**62, 2**62, 2**62, 2**62 + HEIGHT * WIDTH]},
     ],
 )
 def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[str, Any]) -> None:
@@ -117,6 +120,16 @@ def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[
         (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, odd).images
     assert len(image.boxes) == 1
     assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "house")]
+
+
+def test_half_a_text_of_run_lengths_is_no_mask() -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[10:30, 5:45] = True
+    runs = runs_of(mask)
+    assert Runs.from_coco(checked_runs(runs, WIDTH, HEIGHT, "f")).area == mask.sum()
+    for end in range(len(runs["counts"])):
+        with pytest.raises(DataError, match="f: run lengths that do not fill the image"):
+            checked_runs(runs | {"counts": runs["counts"][:end]}, WIDTH, HEIGHT, "f")
 
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))

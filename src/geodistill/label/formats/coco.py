@@ -127,11 +127,16 @@ def _has(items: list[Any], *keys: str) -> bool:
     return bool(items) and isinstance(items[0], dict) and any(key in items[0] for key in keys)
 
 
-def _key(value: object) -> str | None:
+def id_text(value: object) -> str | None:
     """Return an id as text, since tools write 7, 7.0 and "7" for one id; ``None`` where it is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def is_crowd(item: Mapping[str, Any]) -> bool:
+    """Whether an annotation stands for a group that nobody counted."""
+    return item.get("iscrowd") in (1, "1")
 
 
 def _categories(items: Any, file: Path) -> dict[str, str]:
@@ -142,7 +147,7 @@ def _categories(items: Any, file: Path) -> dict[str, str]:
         raise DataError(f"{file}: categories", expected)
     names: dict[str, str] = {}
     for n, item in enumerate(items, 1):
-        key = _key(item.get("id")) if isinstance(item, dict) else None
+        key = id_text(item.get("id")) if isinstance(item, dict) else None
         if key is None or not isinstance(item.get("name"), str | int | float):
             raise DataError(f"{file}: category {n}", expected)
         name = str(item["name"])
@@ -166,7 +171,7 @@ def _entries(
     strangers = 0
     for n, item in enumerate(content["annotations"], 1):
         source = f"{file}:object {n}"
-        at = _key(item.get("image_id")) if isinstance(item, dict) else None
+        at = id_text(item.get("image_id")) if isinstance(item, dict) else None
         if at is None:
             result.faults.append(DataError(source, "an annotation with 'image_id' and 'category_id'"))
             result.unmatched.append(f"{source} (no image_id)")
@@ -174,7 +179,7 @@ def _entries(
             strangers += 1
             result.unmatched.append(f"{source} (of image {item['image_id']!r})")
         elif (image := listed[at]) is not None:
-            category = _key(item.get("category_id"))
+            category = id_text(item.get("category_id"))
             name = None if category is None else categories.get(category, category)
             if image.misfit is not None:
                 objects[at].append(lost(image.misfit, source, name, "another size"))
@@ -196,7 +201,7 @@ def _listed(
     """Return the images of a file by their ids, ``None`` where there is no such image."""
     listed: dict[str, _Listed | None] = {}
     for n, item in enumerate(items, 1):
-        key = _key(item.get("id")) if isinstance(item, dict) else None
+        key = id_text(item.get("id")) if isinstance(item, dict) else None
         if key is None or not isinstance(item.get("file_name"), str):
             result.faults.append(DataError(f"{file}:image {n}", "an image with 'id' and 'file_name'"))
             result.unmatched.append(f"{file}:image {n} (no 'id' or no 'file_name')")
@@ -239,7 +244,7 @@ def _object(item: Mapping[str, Any], source: str, category: str | None, image: _
         if kind == "rbox" and _is_box_itself(item, polygons, image.scale):
             polygons = [box]
         segmentation = coco_polygons(polygons, *image.picture.size)
-    return RawBox(box, category, source, kind, segmentation=segmentation, crowd=item.get("iscrowd") in (1, "1"))
+    return RawBox(box, category, source, kind, segmentation=segmentation, crowd=is_crowd(item))
 
 
 def _polygons(segmentation: Any, source: str) -> list[NDArray[np.float64]]:

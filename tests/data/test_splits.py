@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geodistill.data.manifest import Row
-from geodistill.data.splits import LEFT_OUT, SplitPlan, divide, parse_groups
+from geodistill.data.splits import LEFT_OUT, SplitPlan, divide, parse_groups, source_split
 from geodistill.errors import DataError, GeodistillError, UnknownNameError
 from geodistill.raster import Window
 
@@ -198,3 +198,19 @@ class TestFromLists:
 def test_a_plan_that_cannot_be_followed_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(GeodistillError):
         SplitPlan(**fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "split"),
+    [
+        ("JPEGImages-test/1.jpg", "test"),
+        ("JPEGImages-trainval/1.jpg", ""),
+        ("DOTA/train/images/P1.png", "train"),
+        ("val/part1/images/0.tif", "val"),
+        ("train/val/0.tif", ""),
+        ("test.png", ""),
+        ("latest/1.png", ""),
+    ],
+)
+def test_folders_name_splits(key: str, split: str) -> None:
+    assert source_split(key) == split

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from factories import make_picture, make_raster, noise
 from geodistill.errors import DataError
@@ -65,7 +66,7 @@ def test_tiles_keep_bands_nodata_and_place(tmp_path: Path) -> None:
     path = make_raster(tmp_path / "a.tif", channels=4, nodata=0, bands=("red", "green", "blue", "nir"))
     with Raster(path) as raster:
         tile = next(read_tiles(raster, [Window(10, 5, 16, 24)], None))
-        assert tile_suffix(raster) == ".tif"
+        assert tile_suffix(tile, raster) == ".tif"
         write_tile(tmp_path / "tile.tif", tile, raster)
     with rasterio.open(tmp_path / "tile.tif") as file, rasterio.open(path) as source:
         assert (file.read() == source.read()[:, 10:26, 5:29]).all()
@@ -112,11 +113,28 @@ def test_a_grey_picture_is_kept_as_rgb(tmp_path: Path) -> None:
     grey = noise((30, 30), "uint8", 0)
     with Raster(make_picture(tmp_path / "a.png", grey)) as raster:
         tile = next(read_tiles(raster, [Window(0, 0, 30, 30)], None))
-        assert tile_suffix(raster) == ".png"
+        assert tile_suffix(tile, raster) == ".png"
         write_tile(tmp_path / "tile.png", tile, raster)
     with Raster(tmp_path / "tile.png") as raster:
         assert (raster.read()[0] == grey).all()
         assert raster.channels == 3
+
+
+@pytest.mark.parametrize("bands", [[0, 3], [0, 1, 2, 3]])
+def test_what_is_transparent_is_no_data_in_its_tiles(tmp_path: Path, bands: list[int]) -> None:
+    picture = noise((64, 64, 4), "uint8", 0)
+    picture[..., 3] = np.where(np.arange(64) < 40, 0, 255)
+    path = tmp_path / "a.png"
+    Image.fromarray(picture[..., bands]).save(path)
+    windows = [Window(0, 0, 64, 48), Window(0, 48, 64, 16)]
+    with Raster(path) as raster:
+        for tile, suffix in zip(read_tiles(raster, windows, None), (".tif", ".png"), strict=True):
+            assert tile_suffix(tile, raster) == suffix
+            write_tile(tmp_path / f"tile{suffix}", tile, raster)
+            with Raster(tmp_path / f"tile{suffix}") as written:
+                pixels, valid = written.read()
+            assert (pixels == tile.pixels).all(), "a grey one in each of three bands"
+            assert (valid == (picture[tile.window.slices][..., 3] > 0)).all()
 
 
 def test_bands_that_are_not_there(tmp_path: Path) -> None:

@@ -11,25 +11,8 @@ from detection_sets import make_detection_set, read_coco, settings_of, write_box
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.label.assemble import source_split
 from geodistill.label.labelling import build
 from geodistill.label.presets import PRESETS
-
-
-@pytest.mark.parametrize(
-    ("key", "split"),
-    [
-        ("JPEGImages-test/1.jpg", "test"),
-        ("JPEGImages-trainval/1.jpg", ""),
-        ("DOTA/train/images/P1.png", "train"),
-        ("val/part1/images/0.tif", "val"),
-        ("train/val/0.tif", ""),
-        ("test.png", ""),
-        ("latest/1.png", ""),
-    ],
-)
-def test_folders_name_splits(key: str, split: str) -> None:
-    assert source_split(key) == split
 
 
 def moved(folder: Path) -> Path:

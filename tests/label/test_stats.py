@@ -89,6 +89,16 @@ def test_masks_of_every_kind_and_crowds(tmp_path: Path) -> None:
     assert found.instances == (2, 2, 0)
 
 
+def test_ids_and_crowds_are_read_as_label_build_reads_them(tmp_path: Path) -> None:
+    as_text = [
+        one | {"image_id": str(one["image_id"]), "category_id": float(one["category_id"])} for one in ANNOTATIONS
+    ]
+    counted = [one | {"iscrowd": "0"} for one in as_text]
+    crowd = instance(0, 0, square(0, 0, 50, 50)) | {"iscrowd": "1"}
+    found = stats(write_coco(tmp_path / "set.json", [*counted, crowd]))
+    assert found.to_dict() == stats(write_coco(tmp_path / "set.json", ANNOTATIONS)).to_dict()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -23,6 +23,8 @@ BlockUnit = Literal["metres", "pixels"]
 NAMES = ("train", "val", "test")
 LEFT_OUT = ""
 """Split of a row that no list and no named group takes in."""
+SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by the words that folders of detection sets are called by."""
 
 _OF_KINDS: dict[str, tuple[SplitKind, ...]] = {
     "group_regex": ("group",),
@@ -303,3 +305,14 @@ def _aliases(name: str) -> list[set[str]]:
     parts = PurePosixPath(name).parts
     ends = [PurePosixPath(*parts[start:]) for start in range(len(parts))]
     return [{end.as_posix(), end.with_suffix("").as_posix()} for end in ends]
+
+
+def source_split(key: str) -> str:
+    """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
+    splits = {
+        SOURCE_SPLITS[word]
+        for folder in key.split("/")[:-1]
+        for word in re.split(r"[^a-z]+", folder.lower())
+        if word in SOURCE_SPLITS
+    }
+    return splits.pop() if len(splits) == 1 else ""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from geodistill.errors import DataError
-from geodistill.label.masks import Runs, centres_inside
+from geodistill.label.masks import Runs, centres_inside, run_lengths
 from geodistill.label.records import FAR, areal, outlines
 from geodistill.reading import well_formed
 
@@ -65,14 +65,11 @@ def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, sourc
     with well_formed(f"{source}: run lengths that cannot be read", expected):
         if [int(side) for side in segmentation["size"]] != [height, width]:
             raise DataError(f"{source}: run lengths of size {segmentation['size']}", expected)
-        counts = segmentation["counts"]
-        if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != width * height):
+        counts = run_lengths(segmentation["counts"])
+        # Of huge counts the sum overflows.
+        if (counts < 0).any() or (counts > width * height).any() or counts.sum() != width * height:
             raise DataError(f"{source}: run lengths that do not fill the image", expected)
-        runs = Runs.from_coco(segmentation)
-    marks = np.stack([runs.starts, runs.ends], axis=1).ravel()
-    if len(marks) and (marks[0] < 0 or marks[-1] > width * height or (np.diff(marks) < 0).any()):
-        raise DataError(f"{source}: run lengths that leave the image", expected)
-    return runs.to_coco()
+        return Runs.from_coco({"size": [height, width], "counts": counts.tolist()}).to_coco()
 
 
 def resampled(segmentation: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
-from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
+from geodistill.data.splits import LEFT_OUT, SplitPlan, divide, source_split
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import atomic_path, json_text, write_json, write_text
@@ -32,9 +31,6 @@ from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
 FORMAT_VERSION = 2
-
-SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Split by the words that folders of detection sets are called by."""
 
 INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
@@ -302,14 +298,3 @@ def _divided(
         divided = divide(unknown, plan)
     of_row = {id(row): (split, group) for row, split, group in divided}
     return [(row, *of_row.get(id(row), (known.get(key, ""), key))) for key, row in rows]
-
-
-def source_split(key: str) -> str:
-    """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
-    splits = {
-        SOURCE_SPLITS[word]
-        for folder in key.split("/")[:-1]
-        for word in re.split(r"[^a-z]+", folder.lower())
-        if word in SOURCE_SPLITS
-    }
-    return splits.pop() if len(splits) == 1 else ""

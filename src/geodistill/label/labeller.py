@@ -204,7 +204,7 @@ class Labeller:
             write_mask(self.out / path, indices, grid, self.legend, colour=colour)
         image = ""
         if task.tiled or is_grey(work.raster):
-            image = f"{FOLDERS[2]}/{name}{tile_suffix(work.raster)}"
+            image = f"{FOLDERS[2]}/{name}{tile_suffix(work.tile, work.raster)}"
             write_tile(self.out / image, work.tile, work.raster)
         lon, lat = (grid.lonlat if grid else None) or (None, None)
         return TileFiles(

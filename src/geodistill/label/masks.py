@@ -97,12 +97,7 @@ class Runs:
     def from_coco(cls, segmentation: Mapping[str, Any]) -> Runs:
         """Read a COCO run-length mask ``{"size": [height, width], "counts": bytes, text or numbers}``."""
         height, width = (int(side) for side in segmentation["size"])
-        counts = segmentation["counts"]
-        if isinstance(counts, list | tuple):
-            steps = np.asarray(counts, np.int64)
-        else:
-            steps = _decompress(counts.encode("ascii") if isinstance(counts, str) else counts)
-        marks = np.cumsum(steps)
+        marks = np.cumsum(run_lengths(segmentation["counts"]))
         starts, ends = marks[0:-1:2], marks[1::2]
         full = ends > starts
         return cls(height, width, starts[full], ends[full])
@@ -179,6 +174,13 @@ def _union(first: Runs, second: Runs) -> int:
     order = np.argsort(marks, kind="stable")
     open_runs = np.cumsum(steps[order])[:-1]
     return int(np.diff(marks[order])[open_runs > 0].sum())
+
+
+def run_lengths(counts: Any) -> NDArray[np.int64]:
+    """Return ``(R,)`` how long the runs of a COCO mask are, by turns outside and inside: bytes, text or numbers."""
+    if isinstance(counts, list | tuple):
+        return np.asarray(counts, np.int64)
+    return _decompress(counts.encode("ascii") if isinstance(counts, str) else counts)
 
 
 def _decompress(packed: bytes) -> NDArray[np.int64]:

@@ -112,14 +112,14 @@ def is_grey(raster: Raster) -> bool:
     return raster.channels == 1 and raster.dtype == np.uint8
 
 
-def tile_suffix(raster: Raster) -> str:
+def tile_suffix(tile: Tile, raster: Raster) -> str:
     """Return the suffix of a tile's file: PNG for plain pictures, GeoTIFF for anything a PNG would lose."""
     plain = raster.dtype == np.uint8 and raster.channels in (1, 3) and raster.nodata is None
-    return ".png" if plain and not raster.grid.georeferenced else ".tif"
+    return ".png" if plain and tile.valid.all() and not raster.grid.georeferenced else ".tif"
 
 
 def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
-    """Write a tile's pixels, whole or not at all; all bands, nodata and georeferencing are kept.
+    """Write a tile's pixels, whole or not at all; all bands, nodata, transparency and georeferencing are kept.
 
     Raises:
         OutputError: The file cannot be written.

@@ -23,14 +23,15 @@ from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
 from geodistill.label.export import read_instances
-from geodistill.label.formats.published import find_instances, published_classes, read_objects
+from geodistill.label.formats.coco import id_text, is_crowd
+from geodistill.label.formats.published import classes_of, find_instances, read_objects
 from geodistill.label.formats.raw_boxes import points
 from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.legend_entries import Colour, parse_colour
 from geodistill.raster import Raster
 from geodistill.reading import well_formed
-from geodistill.spec import Legend, default_colours
+from geodistill.spec import IGNORE_INDEX, Legend, default_colours
 
 SMALL = 100
 """Pixels below which the paper shows sizes of their own."""
@@ -180,10 +181,10 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     annotations, content = read_instances(file)
     categories, images = content.get("categories") or (), content.get("images") or ()
     with well_formed(f"{file}: images or categories", "COCO's, with sizes and names"):
-        index = {category["id"]: at for at, category in enumerate(categories)}
+        index = {id_text(category["id"]): at for at, category in enumerate(categories)}
         names = tuple(str(category["name"]) for category in categories)
         colours = [parse_colour(category["color"]) for category in categories if "color" in category]
-        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
+        sizes = {id_text(image["id"]): (int(image["height"]), int(image["width"])) for image in images}
         values = [int(category.get("mask_value", at)) for at, category in enumerate(categories)]
         masks = [folder / image["mask"] for image in images if "mask" in image] if folder else []
     statistics = SetStatistics(
@@ -196,9 +197,9 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     for n, item in enumerate(progress_bar(annotations(), "counting instances", progress), 1):
         source = f"{file}:object {n}"
         with well_formed(source, "an annotation of a listed image and category"):
-            if not item.get("iscrowd"):
-                area = _area(item, sizes[item["image_id"]], source)
-                counted.add(index[item["category_id"]], area, item["image_id"])
+            if not is_crowd(item):
+                image = id_text(item["image_id"])
+                counted.add(index[id_text(item["category_id"])], _area(item, sizes[image], source), image)
     counted.give_to(statistics)
     statistics.pixels = statistics.mask_pixels
     if folder is not None:
@@ -208,21 +209,25 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
 
 def _published(files: Sequence[Path], name: str, progress: bool) -> SetStatistics:
     """Count the objects of a published set; its pixels are the sums of the masks, and only labelled images count."""
-    classes = published_classes(files)
-    statistics = SetStatistics(name, classes, COLOURS[: len(classes)], len(files))
-    counted = _Instances(len(classes))
+    names: dict[int, str] = {}
+    counted = _Instances(IGNORE_INDEX)
     heights, widths = list[float](), list[float]()
     for file in progress_bar(files, "counting instances", progress):
         runs = None
         for entry in read_objects(file):
             runs = entry.runs
-            if entry.value >= len(classes) or entry.category.lower() != classes[entry.value].lower():
-                raise DataError(f"{file}: class {entry.category!r} of value {entry.value}", f"one of {classes[0]} ...")
+            known = names.setdefault(entry.value, entry.category)
+            if known.lower() != entry.category.lower():
+                raise DataError(f"{file}: class {entry.category!r} of value {entry.value}", f"{known!r}, as before it")
             counted.add(entry.value, runs.area, file)
         if runs is not None:
             heights.append(float(runs.height))
             widths.append(float(runs.width))
+    classes = classes_of(names)
+    colours = COLOURS if len(classes) <= len(COLOURS) else default_colours(len(classes))
+    statistics = SetStatistics(name, tuple(classes.values()), colours[: len(classes)], len(files))
     statistics.height, statistics.width = Spread.of(heights), Spread.of(widths)
+    counted.sizes, counted.pixels = counted.sizes[list(classes)], counted.pixels[list(classes)]
     counted.give_to(statistics)
     statistics.pixels = statistics.mask_pixels
     return statistics

@@ -79,8 +79,20 @@ def test_crowds_are_counted_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_box_from_its_mask_where_none_is_written(tmp_path: Path) -> None:
-    (image,) = read(tmp_path, {"segmentation": [SQUARE, [1, 2]]}).images
-    assert image.boxes[0].box == (10, 5, 30, 25)
+    for bbox in ({}, {"bbox": [0, 0, 0, 0]}, {"bbox": [10, 5, -1, 20], "attributes": {"rotation": 30}}):
+        (image,) = read(tmp_path, bbox | {"segmentation": [SQUARE, [1, 2]]}).images
+        assert image.boxes[0].box == (10, 5, 30, 25)
+
+
+@pytest.mark.parametrize("categories", [{}, {"categories": []}, {"categories": None}])
+def test_without_categories_their_ids_are_the_names(tmp_path: Path, categories: dict[str, Any]) -> None:
+    read(tmp_path, {"bbox": [1, 1, 9, 9]}, {"bbox": [10, 5, 20, 20], "category_id": 2})
+    content = json.loads((tmp_path / "boxes.json").read_text())
+    del content["categories"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content | categories))
+    found = read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images")
+    assert found.categories == ("1", "2")
+    assert [box.category for box in found.images[0].boxes] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +107,9 @@ def test_a_box_from_its_mask_where_none_is_written(tmp_path: Path) -> None:
         {"size": "big", "counts": []},
         {"size": [HEIGHT, WIDTH], "counts": [1, "x"]},
         {"size": [HEIGHT, WIDTH], "counts": {"a": 1}},
+        {"size": [HEIGHT, WIDTH], "counts": "abc"},
+        {"size": [HEIGHT, WIDTH], "counts": ""},
+        {"size": [HEIGHT, WIDTH], "counts": [2**62, 2**62, 2**62, 2**62 + HEIGHT * WIDTH]},
     ],
 )
 def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[str, Any]) -> None:
@@ -105,6 +120,16 @@ def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[
         (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, odd).images
     assert len(image.boxes) == 1
     assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "house")]
+
+
+def test_half_a_text_of_run_lengths_is_no_mask() -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[10:30, 5:45] = True
+    runs = runs_of(mask)
+    assert Runs.from_coco(checked_runs(runs, WIDTH, HEIGHT, "f")).area == mask.sum()
+    for end in range(len(runs["counts"])):
+        with pytest.raises(DataError, match="f: run lengths that do not fill the image"):
+            checked_runs(runs | {"counts": runs["counts"][:end]}, WIDTH, HEIGHT, "f")
 
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
@@ -185,7 +210,7 @@ def runs_of(mask: np.ndarray) -> dict[str, Any]:
 def test_a_box_from_run_lengths_where_none_is_written(tmp_path: Path) -> None:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[3:20, 10:33] = True
-    for bbox in ({}, {"bbox": None}, {"bbox": []}):
+    for bbox in ({}, {"bbox": None}, {"bbox": []}, {"bbox": [0, 0, 0, 0]}, {"bbox": [9, 9, 0, 5]}):
         (image,) = read(tmp_path, bbox | {"segmentation": runs_of(mask)}).images
         assert image.boxes[0].box == (10, 3, 33, 20)
     (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, {"segmentation": runs_of(mask * 0)}).images

@@ -154,6 +154,31 @@ def test_where_the_class_stands(tmp_path: Path) -> None:
         categories({"use": [None], "n": [1]}, category_field="use")
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp", ".parquet"])
+def test_a_class_that_is_a_number_has_one_name(suffix: str, tmp_path: Path) -> None:
+    """One empty cell makes a column of whole numbers one of floats."""
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    shapes = [on_the_ground(image, box(left, 10, left + 20, 35)) for left in (5, 35, 65)]
+    table = geopandas.GeoDataFrame({"class": [1, 2.5, None]}, geometry=shapes, crs="EPSG:4326")
+    (table.to_parquet if suffix == ".parquet" else table.to_file)(tmp_path / f"b{suffix}")
+    with pytest.warns(GeodistillWarning, match="object 3 has no class"):
+        read = read_boxes("geojson", tmp_path / f"b{suffix}", tmp_path / "i")
+    assert read.categories == ("1", "2.5")
+    table.astype({"class": "float32"}).to_parquet(tmp_path / "c.parquet")
+    with pytest.warns(GeodistillWarning, match="object 3 has no class"):
+        read = read_boxes("geojson", tmp_path / "c.parquet", tmp_path / "i", categories=["1"])
+    assert len(read.images[0].boxes) == 1
+
+
+def test_blank_text_is_no_class(tmp_path: Path) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    shapes = [on_the_ground(image, box(left, 10, left + 20, 35)) for left in (5, 35, 65)]
+    place = save(tmp_path / "b.gpkg", shapes, **{"class": ["house", "", "  "]})
+    with pytest.warns(GeodistillWarning, match=r"2 boxes are dropped .*object 2 has no class"):
+        read = read_boxes("geojson", place, tmp_path / "i")
+    assert (read.categories, len(read.unmatched)) == (("house",), 2)
+
+
 def test_images_and_files_that_cannot_be_used(tmp_path: Path) -> None:
     image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
     shape = on_the_ground(image, box(20, 10, 60, 35))

@@ -47,6 +47,13 @@ def test_published_instances_are_counted(published: Path) -> None:
     assert measured.per_image == {1: 1, 2: 1}
 
 
+def test_one_value_has_one_class(published: Path) -> None:
+    for file, name in zip(find_instances(published), ("zebra", "horse"), strict=True):
+        file.write_bytes(pickle.dumps([entry("ship", slice(2, 6), slice(3, 10)) | {"category": name}]))
+    with pytest.raises(DataError, match=r"00002\.pkl: class 'horse' of value \d+; expected 'zebra'"):
+        stats(published)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -78,5 +85,11 @@ def test_instances_are_written_as_the_authors_code_reads_them(tmp_path: Path) ->
             assert (one["bbox"].shape, one["rbox"].shape) == ((4,), (4, 2))
             count += 1
     assert count == account["instances"]
+    measured, built = stats(tmp_path / "samrs"), stats(tmp_path / "out")
+    kept = [at for at, name in enumerate(built.classes) if name in measured.classes]
+    assert measured.classes == tuple(built.classes[at] for at in kept), "the classes of the objects themselves"
+    assert measured.instances == tuple(built.instances[at] for at in kept)
+    assert sum(measured.instances) == count
+    assert measured.mask_pixels == tuple(built.mask_pixels[at] for at in kept)
     with pytest.raises(RecipeError, match="pickles of the form yolo-seg"):
         export_labels(tmp_path / "out", "yolo-seg", tmp_path / "yolo", pickles=True)

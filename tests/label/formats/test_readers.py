@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_yolo_names_and_kinds(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "path: .\nnames:\n  0: ship\n  2: plane\n")
     text = "0 .5 .5 .5 .5\n2 .1 .1 .4 .2 .3 .5 .05 .4\n0 .1 .1 .5 .1 .5 .5\n1 .5 .5 .1 .1\n"
     image = one("yolo", tmp_path, "a.txt", text)
-    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "rbox"), ("ship", "polygon")]
+    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "polygon"), ("ship", "polygon")]
     assert image.boxes[0].box == (30, 22.5, 90, 67.5)
     assert image.boxes[2].segmentation is not None
     assert Runs.from_coco(image.boxes[2].segmentation).area == pytest.approx(48 * 36 / 2, rel=0.05)
@@ -135,6 +136,34 @@ def test_names_that_fit_two_images_or_two_files(tmp_path: Path) -> None:
     make_picture(tmp_path / "images" / "x" / "a.jpg", np.zeros(SIZE))
     with pytest.raises(DataError, match="one image of a name"):
         Pictures(tmp_path / "images")
+
+
+@pytest.mark.parametrize("images", ["images", "images/train"])
+def test_labels_of_one_split_never_lie_on_an_image_of_another(images: str, tmp_path: Path) -> None:
+    """An image without objects has no label file, and sets number the images of every split from 1."""
+    for name in ("1", "2"):
+        picture(tmp_path / "images" / "train" / f"{name}.png")
+    write(tmp_path / "labels" / "train" / "1.txt", "0 .5 .5 .2 .2")
+    write(tmp_path / "labels" / "valid" / "2.txt", "0 .3 .3 .1 .1")
+    read = read_boxes("yolo", tmp_path / "labels", tmp_path / images)
+    assert [len(image.boxes) for image in read.images] == [1, 0]
+    assert read.unmatched == (str(tmp_path / "labels" / "valid" / "2.txt"),)
+    content = {
+        "images": [{"id": n, "file_name": f"{split}/2.png"} for n, split in enumerate(("val", "train"))],
+        "annotations": [{"image_id": n, "category_id": n, "bbox": [1, 1, 9, 9]} for n in (0, 1)],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(("ship", "plane"))],
+    }
+    write(tmp_path / "coco.json", json.dumps(content))
+    read = read_boxes("coco", tmp_path / "coco.json", tmp_path / images)
+    assert [[box.category for box in image.boxes] for image in read.images] == [[], ["plane"]]
+    assert read.unmatched == (f"{tmp_path / 'coco.json'}:val/2.png",)
+
+
+def test_a_folder_that_the_person_chose_names_no_split_of_the_set(tmp_path: Path) -> None:
+    picture(tmp_path / "test" / "flat" / "1.png")
+    write(tmp_path / "test" / "labels" / "train" / "1.txt", "0 .5 .5 .2 .2")
+    (image,) = read_boxes("yolo", tmp_path / "test" / "labels", tmp_path / "test" / "flat").images
+    assert len(image.boxes) == 1
 
 
 def test_names_made_on_a_mac_and_names_with_dots(tmp_path: Path) -> None:

@@ -82,6 +82,32 @@ def test_outlines_stay_outlines(tmp_path: Path) -> None:
     assert [box.kind for box in mixed.boxes] == ["polygon", "polygon", "hbox"]
 
 
+TRIANGLE, SCORED_TRIANGLE = "0 .5 .5 .9 .5 .5 .9", "0 .5 .5 .9 .5 .5 .9 .8"
+QUADRILATERALS = ("0 .5 .1 .9 .15 .8 .3 .5 .3", "0 .6 .6 .9 .75 .6 .9 .75 .75")
+"""The second is a chevron: as corners of a box, in any order, they would go round another area."""
+
+
+def test_outlines_of_four_vertices_among_others_are_outlines(tmp_path: Path) -> None:
+    for triangle, quadrilaterals in (
+        (TRIANGLE, QUADRILATERALS),
+        (SCORED_TRIANGLE, [f"{row} .9" for row in QUADRILATERALS]),
+    ):
+        image = read(tmp_path, *quadrilaterals, triangle)
+        assert [box.kind for box in image.boxes] == ["polygon"] * 3
+        assert (image.boxes[1].polygon / (WIDTH, HEIGHT)).ravel().tolist() == pytest.approx(
+            [0.6, 0.6, 0.9, 0.75, 0.6, 0.9, 0.75, 0.75]
+        )
+        assert all(box.segmentation is not None for box in image.boxes)
+
+
+def test_four_vertices_everywhere_are_oriented_boxes(tmp_path: Path) -> None:
+    """Beside upright boxes, boxes with the number of a track and key points too."""
+    assert [box.kind for box in read(tmp_path, *QUADRILATERALS).boxes] == ["rbox"] * 2
+    poses = ["0 .3 .3 .2 .2 .3 .3 2 .25 .25 1", "0 .6 .3 .2 .2 .6 .3 2 .65 .35 1"]
+    beside = ["0 .5 .5 .1 .1", "0 .5 .5 .2 .2 .9 7", *poses, QUADRILATERALS[0]]
+    assert [box.kind for box in read(tmp_path, *beside).boxes] == ["hbox"] * 4 + ["rbox"]
+
+
 def read_quietly(folder: Path, *lines: str) -> ImageBoxes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeodistillWarning)

@@ -63,7 +63,10 @@ class _Listed:
 
 
 def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
-    """Read one json file, or every json file of a folder; categories are in the order of their ids."""
+    """Read one json file, or every json file of a folder; categories are in the order of their ids.
+
+    Where there are no categories, their ids are the names.
+    """
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a COCO json file, or a folder of them")
     files = files_below(place, (".json",))
@@ -88,7 +91,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     for file in files:
         (result.files if file in taken.values() else result.lists).append(file)
     frames.tell()
-    result.categories = tuple(dict.fromkeys(names))
+    result.categories = tuple(dict.fromkeys(names)) or None
     if options.categories is None:
         _tell_idle_parents(result, parents)
     return result
@@ -124,11 +127,16 @@ def _has(items: list[Any], *keys: str) -> bool:
     return bool(items) and isinstance(items[0], dict) and any(key in items[0] for key in keys)
 
 
-def _key(value: object) -> str | None:
+def id_text(value: object) -> str | None:
     """Return an id as text, since tools write 7, 7.0 and "7" for one id; ``None`` where it is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def is_crowd(item: Mapping[str, Any]) -> bool:
+    """Whether an annotation stands for a group that nobody counted."""
+    return item.get("iscrowd") in (1, "1")
 
 
 def _categories(items: Any, file: Path) -> dict[str, str]:
@@ -139,7 +147,7 @@ def _categories(items: Any, file: Path) -> dict[str, str]:
         raise DataError(f"{file}: categories", expected)
     names: dict[str, str] = {}
     for n, item in enumerate(items, 1):
-        key = _key(item.get("id")) if isinstance(item, dict) else None
+        key = id_text(item.get("id")) if isinstance(item, dict) else None
         if key is None or not isinstance(item.get("name"), str | int | float):
             raise DataError(f"{file}: category {n}", expected)
         name = str(item["name"])
@@ -163,7 +171,7 @@ def _entries(
     strangers = 0
     for n, item in enumerate(content["annotations"], 1):
         source = f"{file}:object {n}"
-        at = _key(item.get("image_id")) if isinstance(item, dict) else None
+        at = id_text(item.get("image_id")) if isinstance(item, dict) else None
         if at is None:
             result.faults.append(DataError(source, "an annotation with 'image_id' and 'category_id'"))
             result.unmatched.append(f"{source} (no image_id)")
@@ -171,7 +179,7 @@ def _entries(
             strangers += 1
             result.unmatched.append(f"{source} (of image {item['image_id']!r})")
         elif (image := listed[at]) is not None:
-            category = _key(item.get("category_id"))
+            category = id_text(item.get("category_id"))
             name = None if category is None else categories.get(category, category)
             if image.misfit is not None:
                 objects[at].append(lost(image.misfit, source, name, "another size"))
@@ -193,7 +201,7 @@ def _listed(
     """Return the images of a file by their ids, ``None`` where there is no such image."""
     listed: dict[str, _Listed | None] = {}
     for n, item in enumerate(items, 1):
-        key = _key(item.get("id")) if isinstance(item, dict) else None
+        key = id_text(item.get("id")) if isinstance(item, dict) else None
         if key is None or not isinstance(item.get("file_name"), str):
             result.faults.append(DataError(f"{file}:image {n}", "an image with 'id' and 'file_name'"))
             result.unmatched.append(f"{file}:image {n} (no 'id' or no 'file_name')")
@@ -236,7 +244,7 @@ def _object(item: Mapping[str, Any], source: str, category: str | None, image: _
         if kind == "rbox" and _is_box_itself(item, polygons, image.scale):
             polygons = [box]
         segmentation = coco_polygons(polygons, *image.picture.size)
-    return RawBox(box, category, source, kind, segmentation=segmentation, crowd=item.get("iscrowd") in (1, "1"))
+    return RawBox(box, category, source, kind, segmentation=segmentation, crowd=is_crowd(item))
 
 
 def _polygons(segmentation: Any, source: str) -> list[NDArray[np.float64]]:
@@ -257,24 +265,24 @@ def _box(
     scale: Scale,
     source: str,
 ) -> tuple[NDArray[np.float64], Kind]:
-    """Return the box, in pixels of the file: as written, else around the mask, else of no area."""
-    bbox = item.get("bbox")
-    if not bbox:
+    """Return the box, in pixels of the file: as written with an area, else around the mask, else of no area."""
+    bbox = item.get("bbox") or [0, 0, 0, 0]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
+        raise DataError(f"{source}: bbox {str(bbox)[:80]}", _BBOX)
+    x, y, width, height = (_number(value, source) for value in bbox)
+    if width <= 0 or height <= 0:
         if polygons:
             return rectangle(*bounds_of([np.concatenate(polygons)])[0].tolist()), "hbox"
         runs = None if segmentation is None else Runs.from_coco(segmentation)
         top, left, bottom, right = runs.bounds if runs is not None and runs.area else (0, 0, 0, 0)
         return rectangle(left, top, right, bottom), "hbox"
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
-        raise DataError(f"{source}: bbox {str(bbox)[:80]}", _BBOX)
-    x, y, width, height = (_number(value, source) for value in bbox)
-    corners = rectangle(x, y, x + max(width, 0), y + max(height, 0))
+    corners = rectangle(x, y, x + width, y + height)
     attributes = item.get("attributes")
     turn = radians_of(attributes.get("rotation") if isinstance(attributes, dict) else None, source)
     if turn:
-        corners = rotated(x + width / 2, y + height / 2, max(width, 0), max(height, 0), turn)
+        corners = rotated(x + width / 2, y + height / 2, width, height, turn)
     elif turn := radians_of(item.get("rotation"), source):
-        corners = _about_corner(x, y, max(width, 0), max(height, 0), turn)
+        corners = _about_corner(x, y, width, height, turn)
     return corners * scale, "hbox" if not turn else kind_of_corners(corners)
 
 

@@ -88,12 +88,13 @@ def _features(geometry: Any, category: Any, hard: Any, source: str, column: str 
     """Return the parts of a feature."""
     if geometry.geom_type not in ("Polygon", "MultiPolygon"):
         raise DataError(f"{source} is a {geometry.geom_type}", "polygons", "keep boxes in a layer of their own")
-    if _is_empty(category) or isinstance(category, list | dict | np.ndarray):
+    name = "" if isinstance(category, list | dict | np.ndarray) else _text(category)
+    if not name.strip():
         raise DataError(f"{source} has no {column or 'class'}", "a class for every object")
     parts = list(geometry.geoms) if geometry.geom_type == "MultiPolygon" else [geometry]
-    difficult = _difficult(hard, source)
+    difficult = difficulty(_text(hard), source)
     return [
-        Feature(shapely.force_2d(part), str(category), difficult, source if len(parts) == 1 else f"{source}, part {m}")
+        Feature(shapely.force_2d(part), name, difficult, source if len(parts) == 1 else f"{source}, part {m}")
         for m, part in enumerate(parts, 1)
     ]
 
@@ -151,12 +152,11 @@ def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> 
     return list(table[name])
 
 
-def _difficult(value: Any, source: str) -> int:
-    if _is_empty(value):
-        return 0
-    return difficulty(f"{value:g}" if isinstance(value, float) else str(value), source)
+def _text(value: Any) -> str:
+    """Return a cell as text, nothing where it is empty: ``None`` or NaN by the kind of its column.
 
-
-def _is_empty(value: Any) -> bool:
-    """Whether a cell is empty, which comes as ``None`` or NaN by the kind of its column."""
-    return value is None or (np.ndim(value) == 0 and bool(pandas.isna(value)))
+    One empty cell, or a DBF, makes a column of whole numbers one of floats: 1.0 is written as 1.
+    """
+    if value is None or (np.ndim(value) == 0 and bool(pandas.isna(value))):
+        return ""
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)

@@ -37,24 +37,13 @@ def find_instances(folder: Path) -> list[Path]:
     return [file for place in places for file in sorted(place.rglob("*.pkl"))]
 
 
-def published_classes(files: Sequence[Path]) -> tuple[str, ...]:
-    """Return the classes of the published set that files belong to, by the first object that only one set can have.
-
-    Raises:
-        DataError: No published set has these classes.
-    """
-    fitting = [SOTA, SIOR, FAST]
-    for file in files:
-        for entry in read_objects(file):
-            matching = [c for c in fitting if entry.value < len(c) and c[entry.value].lower() == entry.category.lower()]
-            if not matching:
-                raise DataError(
-                    f"{file}: class {entry.category!r} of value {entry.value}", "a class of SOTA, SIOR or FAST"
-                )
-            fitting = matching
-        if len(fitting) == 1:
-            break
-    return fitting[0]
+def classes_of(names: Mapping[int, str]) -> dict[int, str]:
+    """Return the classes of a set by their values: those of the first published set that has all of these, or these."""
+    for classes in (SOTA, SIOR, FAST):
+        known = dict(enumerate(classes))
+        if all(known.get(value, "").lower() == name.lower() for value, name in names.items()):
+            return known
+    return dict(sorted(names.items()))
 
 
 def read_objects(file: Path) -> Iterator[PublishedObject]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.data.splits import source_split
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import files_below
 from geodistill.label.records import Bounds, Kind, Reason
@@ -93,7 +94,8 @@ class Pictures:
 
         Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
         the subfolder ``below`` (that of the annotation file), then the one whose path has most in common with that of
-        the annotation file, ``source``.
+        the annotation file, ``source``. Where the folders of the name, or else ``below``, name a split, an image that
+        lies in the folder of another is not meant: sets number the images of every split from 1.
 
         Raises:
             DataError: Several images fit equally well.
@@ -106,9 +108,11 @@ class Pictures:
         candidates = self._by_stem.get(_folded(named.stem), []) if named.suffix.lower() in IMAGE_SUFFIXES else []
         # A name may hold dots of its own: P0003.v2 is a stem, not a file of kind v2.
         candidates = candidates or self._by_stem.get(_folded(last), [])
+        folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
+        if split := source_split("/".join([*parts, ""])) or source_split(f"{below}/"):
+            candidates = [picture for picture in candidates if _split_of(picture, folders) in ("", split)]
         if len(candidates) < 2:
             return candidates[0] if candidates else None
-        folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
 
         def likeness(picture: Picture) -> tuple[int, bool, int]:
             folders_of = picture.path.parent.parts
@@ -121,6 +125,12 @@ class Pictures:
             both = " and ".join(str(picture.path) for picture in ranked[:2])
             raise DataError(f"{source}: {name!r} could be {both}", "one image of that name", "label them separately")
         return ranked[0]
+
+
+def _split_of(picture: Picture, folders: Sequence[str]) -> str:
+    """Return the split that an image's folders name, nearest first; those shared with the annotations say nothing."""
+    parts = picture.path.parts
+    return source_split(picture.key) or source_split("/".join(parts[_equal(parts, folders) :]))
 
 
 def _equal(first: Iterable[str], second: Iterable[str]) -> int:

@@ -13,7 +13,7 @@ from geodistill.errors import DataError
 from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.per_image import lines_of, numbers, read_files
 from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
-from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
+from geodistill.label.formats.yolo_set import NAME_FILES, RowForms, find_class_list, forms_of
 from geodistill.label.records import kind_of_corners, rectangle
 
 _YOLO_FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
@@ -46,11 +46,10 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     )
     result.lists += [] if listed is None else [listed.file]
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
-    rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
-    poses = rows.pose_counts() | rows.track_counts()
+    forms = forms_of(fields_of_all, None if listed is None else listed.keypoints)
     for boxes, lines, picture in waiting:
         for source, fields in lines:
-            make = partial(_yolo_object, source, fields, names, picture.size, poses, rows)
+            make = partial(_yolo_object, source, fields, names, picture.size, forms)
             boxes.append(attempt(make, source, _yolo_name(fields, names)))
     result.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return result
@@ -69,13 +68,12 @@ def _yolo_object(
     fields: list[str],
     names: dict[int, str] | None,
     size: tuple[int, int] | None,
-    poses: frozenset[int],
-    rows: YoloRows,
+    forms: RowForms,
 ) -> RawBox:
     name = _yolo_name(fields, names)
     if name is None:
         raise DataError(f"{source}: class {fields[0][:80]!r}", "a whole number")
-    values = _yolo_values(source, fields, poses, rows)
+    values = _yolo_values(source, fields, forms)
     finite = np.abs(values[np.isfinite(values)])
     if len(finite) and np.median(finite) > 2:  # a box may lie outside its image, but most of its numbers do not
         raise DataError(f"{source}: {str(values.tolist())[:120]} are pixels", _YOLO_FORM, "divide by width and height")
@@ -86,18 +84,18 @@ def _yolo_object(
         polygon = rectangle(x - half_width, y - half_height, x + half_width, y + half_height) * (width, height)
         return RawBox(polygon, name, source, "hbox")
     polygon = points(values.tolist()) * (width, height)
-    if len(values) == 8:
+    if len(values) == 8 and not forms.outlined:
         return RawBox(polygon, name, source, kind_of_corners(polygon))
     return RawBox(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
 
 
-def _yolo_values(source: str, fields: list[str], poses: frozenset[int], rows: YoloRows) -> NDArray[np.float64]:
+def _yolo_values(source: str, fields: list[str], forms: RowForms) -> NDArray[np.float64]:
     """Return the numbers of a row's box or outline: without class, key points, confidence and number of a track."""
     count = len(fields)
-    if count in poses:
+    if count in forms.boxed:
         return np.array(numbers(fields[1:], source, _YOLO_FORM)[:4])
     # An outline that lost a number has an even number of fields too.
-    scored = count in (6, 10) or (count >= 8 and count % 2 == 0 and rows.scored)
+    scored = count in (6, 10) or (count >= 8 and count % 2 == 0 and forms.scored)
     if not scored and count != 5 and (count < 7 or count % 2 == 0):
         raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _YOLO_FORM)
     values = numbers(fields[1:], source, _YOLO_FORM)

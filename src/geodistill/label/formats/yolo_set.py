@@ -1,4 +1,4 @@
-"""What a set of YOLO files says as a whole: the names of its classes, and which rows are key points."""
+"""What a set of YOLO files says as a whole: the names of its classes, and what its rows are."""
 
 from __future__ import annotations
 
@@ -90,6 +90,21 @@ def _keypoints(shape: Any, file: Path) -> tuple[int, int] | None:
     return count, numbers
 
 
+@dataclass(frozen=True)
+class RowForms:
+    """What the rows of a set are, by their number of fields.
+
+    Attributes:
+        boxed: Numbers of fields whose rows are a box with key points, or with its confidence and number of a track.
+        scored: Whether every row has one number more than a box or outline, which is its confidence.
+        outlined: Whether there are outlines of other than four vertices: those of four are no oriented boxes then.
+    """
+
+    boxed: frozenset[int]
+    scored: bool
+    outlined: bool
+
+
 SAMPLE = 1000
 """Rows of each length that are looked at."""
 _LEAST = 5
@@ -115,8 +130,7 @@ class YoloRows:
 
     keypoints: tuple[int, int] | None
     _seen: dict[int, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
-    _odd: int = 0
-    _even: int = 0
+    _counts: set[int] = field(default_factory=set)
     _numbered: bool = True
     _highest: int = 1
 
@@ -129,10 +143,7 @@ class YoloRows:
             whole = fields[-1].isascii() and fields[-1].isdigit() and len(fields[-1]) < 20
             self._numbered = self._numbered and whole
             self._highest = max(self._highest, int(fields[-1]) if whole else 1)
-        if count % 2:
-            self._odd += 1
-        else:
-            self._even += 1
+        self._counts.add(count)
         if count < _SHORTEST or count == _CORNERS or len(self._seen[count]) >= SAMPLE:
             return
         try:
@@ -140,19 +151,25 @@ class YoloRows:
         except ValueError:
             return  # an error names it when it is read
 
-    @property
-    def scored(self) -> bool:
-        """Whether every row has one number more than a box or outline, which is its confidence."""
-        return self._even > 0 and not self._odd
+    def forms(self) -> RowForms:
+        """Return what the rows are."""
+        boxed = self._pose_counts() | self._track_counts()
+        others = self._counts - boxed - {_CORNERS, _CORNERS + 1}
+        outlined = any(count >= _TRACKED and (count % 2 or self._scored) for count in others)
+        return RowForms(boxed, self._scored, outlined)
 
-    def track_counts(self) -> frozenset[int]:
+    @property
+    def _scored(self) -> bool:
+        return bool(self._counts) and not any(count % 2 for count in self._counts)
+
+    def _track_counts(self) -> frozenset[int]:
         """Return the numbers of fields whose rows are a box, its confidence and the number of its track.
 
         A tracker numbers objects 1, 2, 3 ...: whole numbers at the end of every such row, of which one is no share.
         """
         return frozenset((_TRACKED,)) if self._numbered and self._highest > 1 else frozenset()
 
-    def pose_counts(self) -> frozenset[int]:
+    def _pose_counts(self) -> frozenset[int]:
         """Return the numbers of fields whose rows are a box and key points."""
         if self.keypoints is not None:
             points, numbers = self.keypoints
@@ -160,7 +177,7 @@ class YoloRows:
             return frozenset((fields, fields + 1))  # with or without a confidence
         counts = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
         # Key points are the same number everywhere, outlines have as many vertices as they need.
-        scored = int(self.scored)
+        scored = int(self._scored)
         outlines = [
             count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in counts
         ]
@@ -194,7 +211,7 @@ def _has_keypoints(rows: NDArray[np.float64]) -> bool:
         f"rows of {rows.shape[1] + 1} numbers are read as outlines, and could be boxes with key points;"
         " if they are, say so with kpt_shape in data.yaml",
         GeodistillWarning,
-        stacklevel=5,
+        stacklevel=7,
     )
     return False
 
@@ -224,9 +241,9 @@ def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> boo
     return bool(hull.contains(shapely.Point(box[:2])) and (far or fill > 0.5))
 
 
-def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> YoloRows:
-    """Return the collected rows of a set."""
+def forms_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> RowForms:
+    """Return what the rows of a whole set are."""
     collected = YoloRows(keypoints)
     for fields in rows:
         collected.add(fields)
-    return collected
+    return collected.forms()

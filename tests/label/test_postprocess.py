@@ -103,6 +103,14 @@ def test_below_a_score_the_oriented_box_is_filled() -> None:
     assert not done.mask.pixels[0, 0]
 
 
+def test_below_a_score_an_outline_is_filled_as_it_is_drawn() -> None:
+    """An L fills a fifth of the rectangle around it, and a mask of that rectangle would leave the outline."""
+    ring = np.array([(0, 0), (90, 0), (90, 10), (10, 10), (10, 90), (0, 90)], float)
+    done = finish(crop("#", score=0.3), Box(ring, "road", 0, "made up", "polygon"), Rules(min_score=0.5), 100, 100)
+    assert done.mask is not None
+    assert (done.mask.pixels.sum(), done.changes) == (1700, ("fell back to the box",))
+
+
 def test_an_empty_mask_is_dropped_or_falls_back() -> None:
     nothing = Mask(0, 0, np.zeros((0, 0), bool), 0.9)
     assert finish(nothing, box(0, 0, 2, 2), Rules(), 4, 4).reason == EMPTY

@@ -36,8 +36,8 @@ class Rules:
             the piece with most pixels inside the box).
         fill_holes: Fill background that the mask encloses.
         max_outside: Drop a mask of which more than this share lies outside its box; ``None`` never.
-        min_score: Take the filled oriented box where the segmenter's score is below this or the mask is empty;
-            ``None`` never.
+        min_score: Take the filled box, oriented box or outline where the segmenter's score is below this or the mask is
+            empty; ``None`` never.
 
     Raises:
         RecipeError: A share is not within 0..1.
@@ -87,7 +87,7 @@ def finish(
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
-        inside = fill_polygon(box.corners, height, width, score=mask.score)
+        inside = fill_polygon(box.polygon, height, width, score=mask.score)
         changes.append(CHANGES[0])
     solid = np.ones_like(inside.pixels)
     if box.holes:

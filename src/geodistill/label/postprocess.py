@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, check_name
 from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
-from geodistill.label.records import Box
+from geodistill.label.records import Box, rectangle
 from geodistill.spec import IGNORE_INDEX
 
 EMPTY = "empty mask"
@@ -111,11 +112,18 @@ def finish(
 
 
 def outside_share(mask: Mask, box: Box) -> float:
-    """Return the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask."""
+    """Return the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask.
+
+    A polygon that holds no pixel's centre is thinner than a mask can be: all that its bounds touch is inside.
+    """
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    inside_box = centres_inside([box.polygon], mask.left, mask.top, *mask.pixels.shape)
+    polygon, (left, top, right, bottom) = box.polygon, box.box
+    left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    if not centres_inside([polygon], left, top, bottom - top, right - left).any():
+        polygon = rectangle(left, top, right, bottom)
+    inside_box = centres_inside([polygon], mask.left, mask.top, *mask.pixels.shape)
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 

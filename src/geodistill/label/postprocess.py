@@ -88,12 +88,10 @@ def finish(
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
-        inside = fill_polygon(box.polygon, height, width, score=mask.score)
+        inside = filled_shape(box, height, width, mask.score)
         changes.append(CHANGES[0])
-    solid = np.ones_like(inside.pixels)
-    if box.holes:
-        solid = ~centres_inside(box.holes, inside.left, inside.top, *inside.pixels.shape)
-        inside = replace(inside, pixels=inside.pixels & solid)
+    solid = _solid(inside, box)
+    inside = replace(inside, pixels=inside.pixels & solid)
     if not inside.pixels.any():
         return Finished(None, EMPTY, tuple(changes))
     if rules.keep_component:
@@ -109,6 +107,19 @@ def finish(
     if rules.max_outside is not None and outside_share(inside, box) > rules.max_outside:
         return Finished(None, LEAVES_BOX, tuple(changes))
     return Finished(inside, "", tuple(changes))
+
+
+def filled_shape(box: Box, height: int, width: int, score: float = 1.0) -> Mask:
+    """Return a box or outline filled as it was annotated, without its holes, in a tile of ``height`` x ``width``."""
+    mask = fill_polygon(box.polygon, height, width, score)
+    return replace(mask, pixels=mask.pixels & _solid(mask, box))
+
+
+def _solid(mask: Mask, box: Box) -> NDArray[np.bool_]:
+    """Return where a mask's crop is no annotated hole."""
+    if not box.holes:
+        return np.ones_like(mask.pixels)
+    return ~centres_inside(box.holes, mask.left, mask.top, *mask.pixels.shape)
 
 
 def outside_share(mask: Mask, box: Box) -> float:

@@ -20,6 +20,9 @@ from geodistill.spec import IGNORE_INDEX, Legend, default_colours
 Empty = Literal["drop", "keep"]
 Division = Literal["random", "source"]
 
+DIVISION = ("fractions", "group_regex", "split", "lists", "seed")
+"""Fields of `LabelSettings` that the manifest alone depends on, not the labels."""
+
 PRESET_NAMES = ("sota", "sior", "fast")
 """Keys of `geodistill.label.presets.PRESETS`."""
 

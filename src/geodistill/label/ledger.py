@@ -18,7 +18,7 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError, output_
 from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, refuse_links, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode, whole_lines
-from geodistill.label.config import DIVISION
+from geodistill.label.config import DIVISION, PLACES
 from geodistill.label.tile_records import FileSums, TileRecord, altered_files
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
@@ -168,16 +168,15 @@ OURS = (ABOUT, ACCOUNT, DECISIONS, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, 
 LISTS = "annotation_lists"
 """Key of the digest of the files that annotations depend on besides; runs of before have none."""
 
+SPLIT_LISTS = "split_lists"
+"""Key of the digest of the lists of source images."""
+
 _CHANGED = {
     LISTS: "the lists of classes, or annotation files without an image, are others",
     "annotations": "the annotation files or their classes are others",
     "image_names": "images were added, removed or renamed",
     "weights": "the segmenter's weights have changed",
 }
-
-
-SPLIT_LISTS = "split_lists"
-"""Key of the digest of the lists of source images."""
 
 
 def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
@@ -211,6 +210,8 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> b
         OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
     """
     earlier = about if earlier is None else {LISTS: about.get(LISTS), **earlier}
+    places = {key: earlier[key] for key in PLACES if isinstance(earlier.get(key), str)}
+    earlier = earlier | {key: os.path.abspath(place) for key, place in places.items()}  # noqa: PTH100 - as settings do
     differing = {key for key in {**earlier, **about} if earlier.get(key) != about.get(key)}
     if changed := differing.difference(DIVISION, [SPLIT_LISTS]):
         differences = [

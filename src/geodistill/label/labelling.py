@@ -159,6 +159,8 @@ def _build(
     if ":" in settings.segmenter:
         # Both change the last bits of a network's masks, or more.
         about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}
+        if earlier is not None and ":~" in settings.segmenter and not earlier.get("weights"):
+            earlier["weights"] = about["weights"]  # runs of before did not look below a home directory
     if settings.lists is not None:
         about[SPLIT_LISTS] = split_lists(settings.lists)
     same_splits = begin(out, about, earlier)

@@ -80,6 +80,16 @@ def test_oriented_boxes_are_taken_from_the_true_masks(tmp_path: Path) -> None:
     assert rows[FLOORS[1]].miou_i > 0.8
 
 
+def test_an_outline_that_is_the_true_mask_is_no_answer_to_a_prompt(tmp_path: Path) -> None:
+    """An L fills a third of its box: a fall-back to the outline would be right whatever the prompt."""
+    make_picture(tmp_path / "images/a.png", np.random.default_rng(0).integers(0, 255, (80, 80, 3)).astype(np.uint8))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 .1 .1 .9 .1 .9 .25 .25 .25 .25 .9 .1 .9\n")
+    question = PromptAblation("box", (("hbox",),), rules=Rules(min_score=1.0))
+    rows = {row.prompt: row for row in ablate("yolo", tmp_path / "labels", tmp_path / "images", question).rows}
+    assert rows["hbox"].miou_i == rows[FLOORS[1]].miou_i < 0.5
+
+
 def test_grabcut_beats_the_floor_and_rules_change_masks(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path, 3)
     rows = run(source, segmenter="grabcut", prompts=(("hbox",),))

@@ -17,8 +17,9 @@ from PIL import Image
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
-from geodistill.label.labelling import build
+from geodistill.label.labelling import WorkerOptions, build
 from geodistill.label.ledger import JOURNAL, Journal
+from geodistill.label.postprocess import NO_RULES
 from killed_label import TILED
 
 
@@ -223,7 +224,7 @@ def test_an_image_that_shrank_leaves_no_tile_behind(tmp_path: Path) -> None:
     assert contents(out) == contents(tmp_path / "fresh")
 
 
-def test_changed_weights_are_refused(tmp_path: Path) -> None:
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from geodistill.label.segmenters.promptable import weights_stamp
     from promptable import save_promptable
 
@@ -233,6 +234,18 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
     os.utime(next((tmp_path / "weights").glob("*.safetensors")), (1, 1))
     assert weights_stamp(name) != before
     assert weights_stamp("sam:facebook/sam-vit-huge") == weights_stamp("grabcut") == ""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    settings = settings_of(source, segmenter="sam:~/weights", rules=NO_RULES)
+    work = WorkerOptions(device="cpu")
+    build(settings, out, work=work)
+    about = json.loads((out / "settings.json").read_text())
+    assert about["weights"] == weights_stamp(name) != ""
+    (out / "settings.json").write_text(json.dumps(about | {"weights": ""}))  # as it was written before
+    build(settings, out, work=work, resume=True)
+    os.utime(next((tmp_path / "weights").glob("*.safetensors")), (2, 2))
+    with pytest.raises(OutputError, match="weights have changed"):
+        build(settings, out, work=work, resume=True)
 
 
 def test_a_chunk_that_is_altered_is_one_line(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
+from rasterio.transform import from_origin
 
 from detection_sets import contents, make_detection_set, settings_of
-from factories import make_picture
+from factories import make_picture, make_raster
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
@@ -26,6 +29,7 @@ from geodistill.label.postprocess import EMPTIED, Rules
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
 from geodistill.review.open_labels import open_labels
+from geodistill.review.review_labels import ReviewOptions, open_review
 from geodistill.spec import IGNORE_INDEX
 from reviewed import make_labels, make_unmasked_labels
 
@@ -112,6 +116,25 @@ def test_the_box_of_an_object_at_the_border_is_no_larger_than_it_was_drawn(tmp_p
     reach = columns + np.abs(rows - 30)
     assert made(labels)[0]["reviewed"]["verdict"] == "box"
     assert np.array_equal(pixels(made(labels)[0])[reach != 20], (reach < 20)[reach != 20])
+
+
+def test_the_outline_of_an_object_is_filled_as_it_was_drawn_and_its_hole_is_not(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images/scene_0.tif", height=60, width=80, transform=from_origin(500_000, 40_000, 1, 1))
+    ring = np.array([(10, 10), (60, 10), (60, 30), (30, 30), (30, 50), (10, 50)]) * (1, -1) + (500_000, 40_000)
+    court = shapely.Polygon(ring, [shapely.box(500_015, 39_975, 500_025, 39_985).exterior])
+    table = geopandas.GeoDataFrame({"category": ["court"]}, geometry=[court], crs="EPSG:32636")
+    table.to_file(tmp_path / "boxes.gpkg", driver="GPKG")
+    settings = LabelSettings(
+        tmp_path / "images", tmp_path / "boxes.gpkg", "geojson", segmenter="box", background="ground"
+    )
+    labels = tmp_path / "labels"
+    build(settings, labels)
+    write_decisions(labels, [decision(labels, 0, "box")])
+    with open_review(labels, ReviewOptions()) as (session, _):
+        assert session.view(1)["filled"].count("M") == 2, "the page shows the hole"
+    build(settings, labels, resume=True)
+    assert made(labels)[0]["reviewed"]["verdict"] == "box"
+    assert made(labels)[0]["area"] == 1400 - 100
 
 
 def test_decisions_leave_a_manifest_of_your_own_as_it_is(tmp_path: Path) -> None:
@@ -231,7 +254,7 @@ def test_boxes_without_a_mask_are_decided_too_and_come_back(tmp_path: Path, monk
 def test_a_mask_of_which_a_decision_leaves_nothing_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, labels = make_labels(tmp_path)
     before, one = contents(labels), decision(labels, 0, "box")
-    monkeypatch.setattr(decisions, "fill_polygon", lambda *_: Mask(0, 0, np.zeros((1, 1), bool)))
+    monkeypatch.setattr(decisions, "filled_shape", lambda *_: Mask(0, 0, np.zeros((1, 1), bool)))
     write_decisions(labels, [one])
     assert build(settings, labels, resume=True)["boxes"]["dropped"] == {EMPTIED: 1}
     monkeypatch.undo()

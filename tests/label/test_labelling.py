@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(OutputError, match="holds no run"):
             build(settings_of(source), tmp_path / "full", resume=resume)
+
+
+def test_a_run_is_continued_however_its_inputs_are_spelled(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 2)
+    plain, out = settings_of(source), tmp_path / "out"
+    around = replace(plain, boxes=source / "images/../boxes.json")
+    assert build(plain, out) == build(around, out, resume=True) == build(plain, out, resume=True)
+    about = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps(about | {"boxes": str(around.boxes)}))  # as it was written before
+    for settings in (plain, around):
+        build(settings, out, resume=True)
 
 
 def test_a_run_is_continued_with_its_own_settings_only(tmp_path: Path) -> None:

@@ -103,6 +103,24 @@ def test_below_a_score_the_oriented_box_is_filled() -> None:
     assert not done.mask.pixels[0, 0]
 
 
+@pytest.mark.parametrize("thin", [box(21.6, 34.6, 22.4, 35.4), box(30, 10.6, 50, 11.4), box(8.7, 8.7, 8.9, 30)])
+def test_what_is_thinner_than_a_pixel_is_kept(thin: Box) -> None:
+    """No centre of a pixel lies inside, so that every mask would leave the box."""
+    (left, top), (right, bottom) = np.floor(thin.polygon[0]).astype(int), np.ceil(thin.polygon[2]).astype(int)
+    touched = Mask(left, top, np.ones((bottom - top, right - left), bool), 1.0)
+    for mask in (fill_polygon(thin.polygon, 40, 60), touched):
+        assert finish(mask, thin, Rules(), 40, 60).mask is not None
+    assert finish(Mask(0, 0, np.ones((40, 60), bool), 1.0), thin, Rules(), 40, 60).reason == LEAVES_BOX
+
+
+def test_below_a_score_an_outline_is_filled_as_it_is_drawn() -> None:
+    """An L fills a fifth of the rectangle around it, and a mask of that rectangle would leave the outline."""
+    ring = np.array([(0, 0), (90, 0), (90, 10), (10, 10), (10, 90), (0, 90)], float)
+    done = finish(crop("#", score=0.3), Box(ring, "road", 0, "made up", "polygon"), Rules(min_score=0.5), 100, 100)
+    assert done.mask is not None
+    assert (done.mask.pixels.sum(), done.changes) == (1700, ("fell back to the box",))
+
+
 def test_an_empty_mask_is_dropped_or_falls_back() -> None:
     nothing = Mask(0, 0, np.zeros((0, 0), bool), 0.9)
     assert finish(nothing, box(0, 0, 2, 2), Rules(), 4, 4).reason == EMPTY

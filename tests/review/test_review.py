@@ -254,7 +254,7 @@ def test_boxes_without_a_mask_are_shown_after_the_sample(tmp_path: Path, monkeyp
         assert [row[3] for row in rows[2 : 2 + without]] == [1.0] * without, "no mask is the largest doubt"
         shown = ada.ask("open", place=2)[1]
         assert (shown["without"], shown["mask"], shown["pixels"]) == ("empty mask", "", 0)
-        assert shown["corners"].startswith("M")
+        assert shown["filled"].startswith("M")
         assert ada.send("GET", f"/{server.token}/crop?id={shown['id']}&zoom=3")[0] == 200
         left, top, right, bottom = shown["bounds"]
         assert ada.ask("prompt", id=shown["id"], box=shown["bounds"], point=None)[0] == 400, "still nothing there"

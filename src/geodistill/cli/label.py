@@ -54,7 +54,7 @@ def _add_rules(parser: VerbParser, on: str, outside: str, scores: str) -> Option
     add.switch("--fill-holes", "fill what a mask encloses", default=None, otherwise=on)
     outside_help = "drop masks of which more than this share lies outside the box, or none"
     add("--max-outside", outside_help, metavar="SHARE", otherwise=outside)
-    score = "take the filled oriented box below this score of the segmenter, or none"
+    score = "take the filled box or outline below this score of the segmenter, or none"
     add("--min-score", score, metavar="SCORE", otherwise=scores)
     return add
 

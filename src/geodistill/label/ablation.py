@@ -128,7 +128,7 @@ class PromptAblation:
     def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
         """Yield tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
         whole = Window(0, 0, image.height, image.width)
-        # What an annotated hole takes from a mask would be no work of the prompt.
+        # What an annotated hole takes from a mask, or an outline gives it, would be no work of the prompt.
         boxes = [replace(_oriented(box), holes=()) for box in self._compared(image)]
         if self.released:
             yield whole, boxes
@@ -143,8 +143,8 @@ class PromptAblation:
 
 
 def _oriented(box: Box) -> Box:
-    """Return a horizontal box with an oriented one: the smallest rectangle around its true mask."""
-    if box.kind != "hbox" or box.segmentation is None:
+    """Return a horizontal box or an outline with an oriented box: the smallest rectangle around its true mask."""
+    if box.kind == "rbox" or box.segmentation is None:
         return box
     runs = Runs.from_coco(box.segmentation)
     if not runs.area:

@@ -244,8 +244,7 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     kinds = Counter(one.bands for one in written)
     bands = min(kinds, key=lambda names: (-kinds[names], names))
     rows = [(one.key, one.row) for one in written if len(one.bands) == len(bands)]
-    names = {image.key: f"{image.key}{image.image.suffix}" for image in run.annotations.images}
-    divided = _divided(rows, names, run.settings)
+    divided = _divided(rows, run.annotations, run.settings)
     left_out = sum(split == LEFT_OUT for _, split, _ in divided)
     divided = [one for one in divided if one[1] != LEFT_OUT]
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
@@ -277,16 +276,33 @@ def split_plan(settings: LabelSettings) -> SplitPlan:
     return SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
 
 
+def check_division(annotations: Annotations, settings: LabelSettings) -> None:
+    """Divide the images that may be labelled before any is, so that what cannot be divided is refused by then.
+
+    Raises:
+        DataError: A name of a list fits no image or several, no list names one to label, or groups lack.
+    """
+    images = [one for one in annotations.images if one.width and (one.boxes or settings.keeps_empty)]
+    divided = _divided([(one.key, _whole(one)) for one in images], annotations, settings)
+    if settings.lists is not None and all(split == LEFT_OUT for _, split, _ in divided):
+        raise DataError(f"no list in {settings.lists} names an image with boxes", "one such image at least")
+
+
+def _whole(image: ImageBoxes) -> Row:
+    return Row(image.image, None, "", Window(0, 0, image.height, image.width))
+
+
 def _divided(
-    rows: Sequence[tuple[str, Row]], names: Mapping[str, str], settings: LabelSettings
+    rows: Sequence[tuple[str, Row]], annotations: Annotations, settings: LabelSettings
 ) -> list[tuple[Row, str, str]]:
     """Return each tile, given with its image's key, with split and group; tiles of one image are never parted."""
-    images, plan = dict(reversed(rows)), split_plan(settings)
-    if settings.lists is not None:
-        listed = divide([(names[key], row) for key, row in images.items()], plan)
-        splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
+    images, plan = annotations.images, split_plan(settings)
+    if settings.lists is not None:  # of all images, since a list may name one without labels
+        listed = divide([(f"{one.key}{one.image.suffix}", _whole(one)) for one in images], plan)
+        splits = {one.key: split for one, (_, split, _) in zip(images, listed, strict=True)}
         return [(row, splits[key], key) for key, row in rows]
-    known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
+    by_source = settings.split == "source"
+    known = {key: split for key in {key for key, _ in rows} if by_source and (split := source_split(key))}
     if known:  # what the source's authors test on, their folders say; no other image joins it
         train, val, _ = settings.fractions
         plan = replace(plan, fractions=(train / (train + val), val / (train + val), 0.0))

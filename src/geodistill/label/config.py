@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,12 @@ from geodistill.spec import IGNORE_INDEX, Legend, default_colours
 
 Empty = Literal["drop", "keep"]
 Division = Literal["random", "source"]
+
+DIVISION = ("fractions", "group_regex", "split", "lists", "seed")
+"""Fields of `LabelSettings` that the manifest alone depends on, not the labels."""
+
+PLACES = ("images", "boxes", "lists")
+"""Fields of `LabelSettings` that are paths."""
 
 PRESET_NAMES = ("sota", "sior", "fast")
 """Keys of `geodistill.label.presets.PRESETS`."""
@@ -102,9 +109,8 @@ class LabelSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; equal settings give equal forms."""
-        data = asdict(self) | {"images": str(self.images.absolute()), "boxes": str(self.boxes.absolute())}
-        data |= {"lists": None if self.lists is None else str(self.lists.absolute())}
-        plain: dict[str, Any] = json.loads(json.dumps(data))
+        # However a place is spelled; linked folders keep the name they were given by.
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=os.path.abspath))
         return plain
 
     @classmethod
@@ -120,7 +126,7 @@ class LabelSettings:
                 given[name] = None if given[name] is None else tuple(given[name])
             if given["colours"] is not None:
                 given["colours"] = tuple(tuple(colour) for colour in given["colours"])
-            places = {name: Path(given[name]) for name in ("images", "boxes", "lists") if given[name] is not None}
+            places = {name: Path(given[name]) for name in PLACES if given[name] is not None}
             return cls(**given | places | {"rules": Rules(**given["rules"])})
 
     def legend(self, categories: tuple[str, ...]) -> Legend:

@@ -18,8 +18,8 @@ from geodistill.label.accounts import ReviewCounts
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.labeller import BoxResult, Labeller, TileJob
 from geodistill.label.ledger import DECISIONS, Journal, remove_files
-from geodistill.label.masks import Runs, fill_polygon
-from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS
+from geodistill.label.masks import Runs
+from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS, filled_shape
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tile_records import TileRecord
@@ -29,8 +29,8 @@ from geodistill.spec import Legend
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
 """``accept``: the mask is right; a box without a mask stays unlabelled. ``drop``: there is no such object. ``box``: the
-filled box is better than the mask. ``prompt``: a mask drawn anew stands for it. ``ignore``: nobody can say, so that its
-pixels stay unlabelled. ``undecided``: an earlier decision was taken back."""
+filled box or outline is better than the mask. ``prompt``: a mask drawn anew stands for it. ``ignore``: nobody can say,
+so that its pixels stay unlabelled. ``undecided``: an earlier decision was taken back."""
 
 FORMAT = 1
 
@@ -327,7 +327,7 @@ def _decided(result: BoxResult, decision: Decision | None, job: TileJob) -> BoxR
         return replace(result, runs=None, reason=DROPPED if decision.verdict == "drop" else IGNORED)
     height, width = job.tile.valid.shape
     if decision.mask is None:
-        mask = fill_polygon(result.box.corners, height, width)
+        mask = filled_shape(result.box, height, width)
     else:
         mask = Runs.from_coco(checked_runs(decision.mask, width, height, result.box.source)).crop()
     mask = replace(mask, pixels=mask.pixels & job.tile.valid[mask.place])

@@ -14,7 +14,15 @@ from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import Account, read_account
-from geodistill.label.assemble import LabelRun, assemble, finished_sums, is_finished, keeps_manifest, split_plan
+from geodistill.label.assemble import (
+    LabelRun,
+    assemble,
+    check_division,
+    finished_sums,
+    is_finished,
+    keeps_manifest,
+    split_plan,
+)
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller, segmenter_of
@@ -24,6 +32,7 @@ from geodistill.label.ledger import (
     DECISIONS,
     LISTS,
     MANIFEST,
+    SPLIT_LISTS,
     Journal,
     begin,
     refuse_other,
@@ -32,7 +41,7 @@ from geodistill.label.ledger import (
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import build_segmenter, check_segmenter, weights_stamp
 from geodistill.label.tile_records import TileRecord
-from geodistill.label.tiles import Item, annotation_files, annotation_lists, batches, image_names, plan
+from geodistill.label.tiles import Item, annotation_files, annotation_lists, batches, image_names, plan, split_lists
 from geodistill.lazy import load
 from geodistill.raster import Raster
 from geodistill.spec import Legend
@@ -87,7 +96,7 @@ def build(
         settings: What to do.
         out: A new folder, or with ``resume`` that of an earlier run.
         work: How.
-        resume: Continue.
+        resume: Continue; with another division into splits, the manifest alone is made anew.
         keep_going: Accept images that do not decode, which the account lists; otherwise they make the run end in an
             error, after everything else has been labelled.
         progress: Show progress bars on a terminal.
@@ -113,6 +122,7 @@ def build(
     _refuse_boxless(annotations, settings)
     _refuse_one_class(annotations, settings)
     _refuse_bands(annotations, settings.bands)
+    check_division(annotations, settings)
     if earlier is None:
         _open_segmenter(settings.segmenter, out, work)
     with hold_folder(out, "label build"):
@@ -149,7 +159,11 @@ def _build(
     if ":" in settings.segmenter:
         # Both change the last bits of a network's masks, or more.
         about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}
-    begin(out, about, earlier)
+        if earlier is not None and ":~" in settings.segmenter and not earlier.get("weights"):
+            earlier["weights"] = about["weights"]  # runs of before did not look below a home directory
+    if settings.lists is not None:
+        about[SPLIT_LISTS] = split_lists(settings.lists)
+    same_splits = begin(out, about, earlier)
     with Journal(out) as journal:
         tasks = list(plan(annotations, settings.tile, settings.overlap))
         done = still_done(out, journal, tasks)
@@ -159,7 +173,7 @@ def _build(
         if (out / DECISIONS).exists():
             review = load("geodistill.label.decisions:Review")(out, journal, tasks, settings.share, legend)
         decided = review is None or not review.waiting()
-        if decided and not (items or reasons) and is_finished(out, journal):
+        if same_splits and decided and not (items or reasons) and is_finished(out, journal):
             account = read_account(out)
             if review is None or account.get("review") == review.account():
                 return account
@@ -183,9 +197,7 @@ def _check_choices(settings: LabelSettings, work: WorkerOptions, earlier: dict[s
     check_segmenter(settings.segmenter)
     check_workers(work.engine, work.workers, work.gpus)
     tiles_at_once(settings.segmenter, work, earlier)
-    lists = split_plan(settings).lists
-    if lists is not None and not any(lists.glob("*.txt")):
-        raise DataError(f"no list in {lists}", "train.txt, val.txt or test.txt")
+    split_plan(settings)
 
 
 def _open_segmenter(name: str, out: Path, work: WorkerOptions) -> None:

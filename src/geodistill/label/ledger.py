@@ -18,6 +18,7 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError, output_
 from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, refuse_links, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode, whole_lines
+from geodistill.label.config import DIVISION, PLACES
 from geodistill.label.tile_records import FileSums, TileRecord, altered_files
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
@@ -167,6 +168,9 @@ OURS = (ABOUT, ACCOUNT, DECISIONS, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, 
 LISTS = "annotation_lists"
 """Key of the digest of the files that annotations depend on besides; runs of before have none."""
 
+SPLIT_LISTS = "split_lists"
+"""Key of the digest of the lists of source images."""
+
 _CHANGED = {
     LISTS: "the lists of classes, or annotation files without an image, are others",
     "annotations": "the annotation files or their classes are others",
@@ -197,15 +201,19 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
     return read_object(path, error=OutputError)
 
 
-def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> bool:
     """Write down what a run's result depends on and whose the folder is; remove what killed processes left there.
+
+    A run goes on with another division into splits, without its account; return whether the division is as it was.
 
     Raises:
         OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
     """
-    if earlier is not None:
-        earlier = {LISTS: about.get(LISTS), **earlier}
-    if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
+    earlier = about if earlier is None else {LISTS: about.get(LISTS), **earlier}
+    places = {key: earlier[key] for key in PLACES if isinstance(earlier.get(key), str)}
+    earlier = earlier | {key: os.path.abspath(place) for key, place in places.items()}  # noqa: PTH100 - as settings do
+    differing = {key for key in {**earlier, **about} if earlier.get(key) != about.get(key)}
+    if changed := differing.difference(DIVISION, [SPLIT_LISTS]):
         differences = [
             _CHANGED[key]
             if key in _CHANGED and earlier.get(key) is not None
@@ -216,9 +224,12 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
             f"{out} holds a run with other settings ({', '.join(differences)})", "the same settings", "use a new folder"
         )
     sweep(out, locked=True)
+    if differing:  # before the settings are, so that no account of others is taken for theirs
+        (out / ACCOUNT).unlink(missing_ok=True)
     write_json(out / ABOUT, about)
     with output_errors(out / MARKER):
         mark_folder(out, KIND, OURS)
+    return not differing
 
 
 _MOST = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, check_name
 from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
-from geodistill.label.records import Box
+from geodistill.label.records import Box, rectangle
 from geodistill.spec import IGNORE_INDEX
 
 EMPTY = "empty mask"
@@ -36,8 +37,8 @@ class Rules:
             the piece with most pixels inside the box).
         fill_holes: Fill background that the mask encloses.
         max_outside: Drop a mask of which more than this share lies outside its box; ``None`` never.
-        min_score: Take the filled oriented box where the segmenter's score is below this or the mask is empty;
-            ``None`` never.
+        min_score: Take the filled box, oriented box or outline where the segmenter's score is below this or the mask is
+            empty; ``None`` never.
 
     Raises:
         RecipeError: A share is not within 0..1.
@@ -87,12 +88,10 @@ def finish(
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
-        inside = fill_polygon(box.corners, height, width, score=mask.score)
+        inside = filled_shape(box, height, width, mask.score)
         changes.append(CHANGES[0])
-    solid = np.ones_like(inside.pixels)
-    if box.holes:
-        solid = ~centres_inside(box.holes, inside.left, inside.top, *inside.pixels.shape)
-        inside = replace(inside, pixels=inside.pixels & solid)
+    solid = _solid(inside, box)
+    inside = replace(inside, pixels=inside.pixels & solid)
     if not inside.pixels.any():
         return Finished(None, EMPTY, tuple(changes))
     if rules.keep_component:
@@ -110,12 +109,32 @@ def finish(
     return Finished(inside, "", tuple(changes))
 
 
+def filled_shape(box: Box, height: int, width: int, score: float = 1.0) -> Mask:
+    """Return a box or outline filled as it was annotated, without its holes, in a tile of ``height`` x ``width``."""
+    mask = fill_polygon(box.polygon, height, width, score)
+    return replace(mask, pixels=mask.pixels & _solid(mask, box))
+
+
+def _solid(mask: Mask, box: Box) -> NDArray[np.bool_]:
+    """Return where a mask's crop is no annotated hole."""
+    if not box.holes:
+        return np.ones_like(mask.pixels)
+    return ~centres_inside(box.holes, mask.left, mask.top, *mask.pixels.shape)
+
+
 def outside_share(mask: Mask, box: Box) -> float:
-    """Return the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask."""
+    """Return the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask.
+
+    A polygon that holds no pixel's centre is thinner than a mask can be: all that its bounds touch is inside.
+    """
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    inside_box = centres_inside([box.polygon], mask.left, mask.top, *mask.pixels.shape)
+    polygon, (left, top, right, bottom) = box.polygon, box.box
+    left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    if not centres_inside([polygon], left, top, bottom - top, right - left).any():
+        polygon = rectangle(left, top, right, bottom)
+    inside_box = centres_inside([polygon], mask.left, mask.top, *mask.pixels.shape)
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 

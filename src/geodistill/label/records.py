@@ -85,7 +85,7 @@ class Box:
 
     @property
     def corners(self) -> NDArray[np.float64]:
-        """Vertices ``(V, 2)`` of the box that is filled: as it is clipped, or the smallest one around an outline.
+        """Vertices ``(V, 2)`` of the oriented box as a prompt: as it is clipped, or the smallest one around an outline.
 
         A border leaves an oriented box three to eight corners; a rectangle around these covers more than the box.
         """

@@ -170,6 +170,16 @@ def annotation_lists(annotations: Annotations) -> str:
     return _digest("", annotations.lists)
 
 
+def split_lists(folder: Path) -> str:
+    """Return a digest of the lists in a folder that say which source images are in which split.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    files = sorted(folder.glob("*.txt"))
+    return _digest("".join(f"{path.name}\n" for path in files), files)
+
+
 def _digest(text: str, files: Iterable[Path]) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for path in sorted(set(files)):

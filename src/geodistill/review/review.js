@@ -98,7 +98,7 @@ function draw() {
   const address = `crop?id=${current.id}&zoom=${zoom}`;
   if ($('image').getAttribute('href') !== address) $('image').setAttribute('href', address);
   for (const [name, value] of Object.entries({ x: left, y: top, width, height })) $('image').setAttribute(name, value);
-  const decided = { box: current.corners, prompt: current.redrawn, drop: '', ignore: '' }[current.verdict];
+  const decided = { box: current.filled, prompt: current.redrawn, drop: '', ignore: '' }[current.verdict];
   const mask = prompting && prompting.mask !== null ? prompting.mask : decided ?? current.mask;
   $('mask').setAttribute('d', mask);
   const colour = prompting ? '#ffd000' : state.classes[current.class].colour;

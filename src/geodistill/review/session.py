@@ -137,7 +137,7 @@ class ReviewSession:
             "windows": [[w.col, w.row, w.width, w.height] for w in crop_windows(original, tile.window)],
             "bounds": [left, top, right, bottom],
             "box": polygon_path(box.polygon),
-            "corners": polygon_path(box.corners),
+            "filled": "".join(map(polygon_path, (box.polygon, *box.holes))),  # what lies in two of them is no part
             "mask": runs_path(original["segmentation"]) if has_mask(original) else "",
             "without": original.get("no_mask"),
             "redrawn": None if last is None or last["mask"] is None else runs_path(own_json(last["mask"])),

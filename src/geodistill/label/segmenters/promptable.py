@@ -235,7 +235,7 @@ def check_segmenter(name: str) -> None:
 def weights_stamp(name: str) -> str:
     """Return a digest of sizes and times of change of a network's files; empty where they are in no local directory."""
     _, _, weights = name.partition(":")
-    folder = Path(weights)
+    folder = Path(weights).expanduser()
     if not weights or not folder.is_dir():
         return ""
     digest = hashlib.sha256()

@@ -104,6 +104,23 @@ class TestReads:
         assert pixels.shape[0] == 3
         assert np.array_equal(valid, shown)
 
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+    @pytest.mark.parametrize(("channels", "nodata"), [(1, None), (2, None), (3, 0), (4, None), (6, None)])
+    def test_alpha_counts_where_gdal_makes_no_mask_of_it(
+        self, channels: int, nodata: float | None, dtype: str, tmp_path: Path
+    ) -> None:
+        shown = np.ones((40, 50), bool)
+        shown[:, :10] = False
+        pixels = noise((channels, 40, 50), dtype)
+        with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, alpha=shown, nodata=nodata)) as raster:
+            read, valid = raster.read()
+            labels, clear, hidden = raster.read_labels()
+        assert np.array_equal(read, pixels)
+        assert np.array_equal(valid, shown)
+        assert np.array_equal(labels, pixels)
+        assert np.array_equal(clear, shown)
+        assert np.array_equal(hidden, ~shown)
+
     def test_near_infrared_that_gdal_tagged_as_alpha_stays_a_band(self, tmp_path: Path) -> None:
         pixels = noise((4, 40, 50))
         path = tmp_path / "a.tif"

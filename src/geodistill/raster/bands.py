@@ -1,11 +1,17 @@
-"""Bands of a file: which is meant by a number or name."""
+"""Bands of a file: which is meant by a number or name, and which are alpha."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+import numpy as np
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
 from geodistill.errors import DataError
+from geodistill.raster.grid import Window
 
 SENSORS: dict[str, dict[str, str]] = {
     "sentinel-2": {
@@ -102,3 +108,30 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
             raise DataError(f"{source}: {matches}", f"one of {has}", "name bands by their number, counted from 1")
         chosen.append(fitting[0])
     return chosen
+
+
+def alpha_bands(file: DatasetReader) -> list[int]:
+    """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
+    tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
+    if file.driver == "GTiff":
+        tagged = [i for i in tagged if _holds_alpha(file, i)]
+    return tagged if len(tagged) < file.count else []
+
+
+def _holds_alpha(file: DatasetReader, index: int) -> bool:
+    """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
+
+    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too.
+    """
+    extremes, total = 0, 0
+    kind = np.dtype(file.dtypes[index - 1])
+    largest = np.iinfo(kind).max if kind.kind in "ui" else 1
+    for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+        window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
+        try:
+            sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
+        except RasterioError:
+            continue
+        extremes += int(np.isin(sample, (0, 255, largest)).sum())
+        total += sample.size
+    return extremes >= total / 2

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.shutil import copy
 from rasterio.transform import Affine, from_origin
 
-from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
+from factories import CRSS, DTYPES, make_picture, make_raster, noise, tagged_as_alpha, truncate
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
 
@@ -123,14 +123,13 @@ class TestReads:
 
     def test_near_infrared_that_gdal_tagged_as_alpha_stays_a_band(self, tmp_path: Path) -> None:
         pixels = noise((4, 40, 50))
-        path = tmp_path / "a.tif"
-        with rasterio.open(path, "w", driver="GTiff", height=40, width=50, count=4, dtype="uint8") as file:
-            file.write(pixels)
-            assert file.colorinterp[3] == ColorInterp.alpha
-        with Raster(path) as raster:
-            read, valid = raster.read()
-        assert np.array_equal(read, pixels)
-        assert valid.all()
+        path = tagged_as_alpha(tmp_path / "a.tif", pixels)
+        copy(path, tmp_path / "a.vrt", driver="VRT")
+        for source in (path, tmp_path / "a.vrt", [path]):
+            with Raster(source) as raster:
+                read, valid = raster.read()
+            assert np.array_equal(read, pixels)
+            assert valid.all()
 
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)

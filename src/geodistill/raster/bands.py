@@ -113,7 +113,7 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
 def alpha_bands(file: DatasetReader) -> list[int]:
     """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
     tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
-    if file.driver == "GTiff":
+    if file.driver in ("GTiff", "VRT"):
         tagged = [i for i in tagged if _holds_alpha(file, i)]
     return tagged if len(tagged) < file.count else []
 
@@ -121,7 +121,8 @@ def alpha_bands(file: DatasetReader) -> list[int]:
 def _holds_alpha(file: DatasetReader, index: int) -> bool:
     """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
 
-    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too.
+    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
+    rasters say the same of it.
     """
     extremes, total = 0, 0
     kind = np.dtype(file.dtypes[index - 1])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.raster.bands import alpha_bands
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stored import colour_table, turn_of
 
@@ -81,8 +83,12 @@ def virtual_raster(file: DatasetReader, width: int, height: int, transform: Affi
     )
 
 
-def virtual_band(number: int, file: DatasetReader, index: int, name: str | None, sources: str) -> str:
+def virtual_band(
+    number: int, file: DatasetReader, index: int, name: str | None, sources: str, alpha: Collection[int]
+) -> str:
     """Return a band of a virtual raster, of the type, colour, nodata, scale and offset of a file's band.
+
+    A band tagged as alpha that is not among ``alpha`` is of no colour.
 
     Raises:
         DataError: GDAL has no virtual bands of that type.
@@ -92,7 +98,9 @@ def virtual_band(number: int, file: DatasetReader, index: int, name: str | None,
     if kind is None:
         raise DataError(f"{file.name} of type {file.dtypes[at]}", f"one of {', '.join(TYPES)}")
     tags = f"<Description>{escape(name)}</Description>" if name else ""
-    tags += f"<ColorInterp>{file.colorinterp[at].name.capitalize()}</ColorInterp>"
+    false_alpha = file.colorinterp[at] == ColorInterp.alpha and index not in alpha
+    colour = ColorInterp.undefined if false_alpha else file.colorinterp[at]
+    tags += f"<ColorInterp>{colour.name.capitalize()}</ColorInterp>"
     tags += palette_text(file, index)
     tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
     tags += f"<Offset>{file.offsets[at]!r}</Offset><Scale>{file.scales[at]!r}</Scale>"
@@ -132,4 +140,5 @@ def _band(number: int, source: str, file: DatasetReader, index: int, place: tupl
     opened = escape(vsi_name(source))
     content = f'<SourceFilename relativeToVRT="0">{opened}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
     content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
-    return virtual_band(number, file, index, name, f'<ComplexSource resampling="bilinear">{content}</ComplexSource>')
+    sources = f'<ComplexSource resampling="bilinear">{content}</ComplexSource>'
+    return virtual_band(number, file, index, name, sources, alpha_bands(file))

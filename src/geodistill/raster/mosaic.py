@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.raster.bands import alpha_bands
 from geodistill.raster.source import open_source, vsi_name
-from geodistill.raster.stack import palette_text, virtual_band, virtual_raster
+from geodistill.raster.stack import mask_band, palette_text, virtual_band, virtual_raster
 from geodistill.raster.stored import turn_of
 
 SLACK = 0.02
@@ -48,7 +48,7 @@ def mosaic(sources: Sequence[str]) -> str:
             virtual_band(i, first, i, first.descriptions[i - 1], _sources(str(i), parts, alpha), alpha)
             for i in first.indexes
         )
-        mask = _mask_band(_sources("mask,1", parts, alpha)) if not alpha and first.nodata is None else ""
+        mask = mask_band(_sources("mask,1", parts, alpha)) if not alpha and first.nodata is None else ""
         return virtual_raster(first, width, height, t, bands + mask)
     except RasterioError as error:
         raise DataError(f"{', '.join(sources)[:500]} cannot be read together ({error})", "parts of a scene") from error
@@ -82,10 +82,6 @@ def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -
     return round(x), round(y)
 
 
-def _mask_band(sources: str) -> str:
-    return f'<MaskBand><VRTRasterBand dataType="Byte">{sources}</VRTRasterBand></MaskBand>'
-
-
 def _masked_by(alpha: Sequence[int], source: str, file: DatasetReader) -> str:
     """Return a file's name, or a virtual raster of it whose mask is its alpha, where GDAL takes another for it."""
     name, flags = vsi_name(source), file.mask_flag_enums[0]
@@ -97,7 +93,7 @@ def _masked_by(alpha: Sequence[int], source: str, file: DatasetReader) -> str:
         return f"<SimpleSource>{where}</SimpleSource>"
 
     every = "".join(virtual_band(i, file, i, None, bands(i), alpha) for i in file.indexes)
-    mask = _mask_band(bands(alpha[0])) if alpha else ""
+    mask = mask_band(bands(alpha[0])) if alpha else ""
     return virtual_raster(file, file.width, file.height, file.transform, every + mask)
 
 

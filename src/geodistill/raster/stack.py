@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
@@ -46,8 +46,8 @@ def joined(sources: Sequence[str], neighbours: bool) -> str:
 def stack(sources: Sequence[str]) -> str:
     """Return the text of a GDAL virtual raster with all bands of files that show one place, in the order of the files.
 
-    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, scale and
-    offset, and answers to its file's name.
+    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, mask,
+    scale and offset, and answers to its file's name.
 
     Raises:
         DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.
@@ -107,6 +107,11 @@ def virtual_band(
     return f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}{sources}</VRTRasterBand>'
 
 
+def mask_band(sources: str) -> str:
+    """Return the mask of a virtual raster, or of one of its bands."""
+    return f'<MaskBand><VRTRasterBand dataType="Byte">{sources}</VRTRasterBand></MaskBand>'
+
+
 def palette_text(file: DatasetReader, index: int) -> str:
     """Return the colour table of a virtual band like a file's, where that has one."""
     if colour_table(file, index) is None:
@@ -137,8 +142,13 @@ def _band(number: int, source: str, file: DatasetReader, index: int, place: tupl
     x, y, width, height = place
     part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
     part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
-    opened = escape(vsi_name(source))
-    content = f'<SourceFilename relativeToVRT="0">{opened}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
+    opened = f'<SourceFilename relativeToVRT="0">{escape(vsi_name(source))}</SourceFilename>'
+    masked = not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(file.mask_flag_enums[index - 1])
+    content = f"{opened}<SourceBand>{index}</SourceBand>{part}"
     content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
+    content += "<UseMaskBand>true</UseMaskBand>" if masked else ""
     sources = f'<ComplexSource resampling="bilinear">{content}</ComplexSource>'
+    if masked:
+        mask = f"<SimpleSource>{opened}<SourceBand>mask,{index}</SourceBand>{part}</SimpleSource>"
+        sources += mask_band(mask)
     return virtual_band(number, file, index, name, sources, alpha_bands(file))

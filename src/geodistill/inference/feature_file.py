@@ -75,11 +75,14 @@ def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Reco
     ends: list[BaseException | None] = []
 
     def watched() -> Iterator[Any]:
+        whole = False
         try:
             yield  # a signal that came while the file was opened is raised at the next line of Python: inside this try
             yield from batches
+            whole = True
         finally:
-            ends.append(sys.exception())
+            if not whole:  # else it is what the caller handles meanwhile
+                ends.append(sys.exception())
 
     begun = watched()
     next(begun)

@@ -57,9 +57,19 @@ _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 def band_token(text: str) -> str | None:
     """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
+    tokens = _tokens(text)
+    return f"b{tokens[-1][1].lower()}" if tokens else None
+
+
+def before_band(text: str) -> str:
+    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share."""
+    tokens = _tokens(text)
+    return text[: tokens[-1].start()] if tokens else text
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
     # File names part their words by underscores, which a regular expression takes for letters.
-    tokens = _TOKEN.findall(text.replace("_", " ").replace(".", " "))
-    return f"b{tokens[-1].lower()}" if tokens else None
+    return list(_TOKEN.finditer(text.replace("_", " ").replace(".", " ")))
 
 
 def aliases(file_name: str, description: str | None, colour: str | None, alone: bool) -> set[str]:

@@ -21,6 +21,9 @@ _SHARE = 1e-4
 _DISTORTION = 0.005
 """Share by which areas on the plane may differ from those on the ground: UTM's differ by 0.2 % at most."""
 
+_ROUNDING = 1e-6
+"""Share of an area by which coordinates of millions of metres move that of pixels of a centimetre."""
+
 _NODES = 10_000.0
 """Metres between the places that the area of a pixel is computed at; between them it is interpolated."""
 
@@ -102,6 +105,10 @@ class Ground:
             return plane
         around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
+
+    def least(self, area: float) -> float:
+        """Return from where on areas are not smaller than one: less by rounding where they are in square metres."""
+        return area if self.crs is None else area * (1 - _ROUNDING)
 
     def perimeters(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the metres of polygons' outlines in the CRS, holes included; NaN where there is none."""

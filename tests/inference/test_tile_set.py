@@ -183,6 +183,18 @@ def test_a_map_across_the_antimeridian_has_tiles_at_both_ends_of_the_world(
         assert pixel[3] == 0 if index == 255 else pixel == (*LEGEND.colours[index], 255)
 
 
+@pytest.mark.parametrize(("west", "size"), [(200, 1e-4), (355, 0.1), (-190, 0.1)])
+def test_degrees_beyond_180_have_the_tiles_of_those_within(west: float, size: float, tmp_path: Path) -> None:
+    tiles = []
+    for start in (west, (west + 180) % 360 - 180):
+        made = write_map(tmp_path / f"{start}.tif", blobs(), "EPSG:4326", from_origin(start, 10, size, size))
+        with closing(sqlite3.connect(write_tile_set(made, "mbtiles", LEGEND))) as file:
+            found = file.execute("SELECT * FROM tiles").fetchall()
+            bounds = file.execute("SELECT value FROM metadata WHERE name = 'bounds'").fetchall()
+        tiles.append((found, bounds))
+    assert tiles[0] == tiles[1]
+
+
 @pytest.mark.parametrize("west", [30.0, 179.997])
 def test_a_map_with_control_points_has_the_tiles_of_one_with_a_transform(west: float, tmp_path: Path) -> None:
     classes = blobs(8, 8, 3).repeat(10, 0).repeat(10, 1)

@@ -28,8 +28,9 @@ from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.map_file import read_map_grid
 from geodistill.inference.pmtiles import write_pmtiles
-from geodistill.inference.stac_item import footprint
+from geodistill.inference.stac_item import unbroken_outline
 from geodistill.raster import Grid
+from geodistill.raster.ground import Ground
 from geodistill.raster.web_map import EDGE, SIDE
 from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
@@ -37,7 +38,8 @@ DEEPEST = 22
 _MERCATOR = "EPSG:3857"
 
 _TURNED = "+proj=merc +a=6378137 +b=6378137 +lon_0={} +units=m +nadgrids=@null +wktext +no_defs"
-"""Web Mercator seen from the other side, for maps across the antimeridian: the same tiles by half a turn."""
+"""Web Mercator seen from the other side, for maps across the antimeridian: the same tiles by half a turn; and from
+whole turns away, for longitudes beyond 180."""
 
 PREVIEW = 1024
 """Longest side of a preview in pixels."""
@@ -96,11 +98,10 @@ def web_levels(classes: Path) -> tuple[int, int]:
 def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
     """Return an open map's place in Web Mercator, pixels as large as its own: CRS, transform, width and height."""
     crs, grid = file.crs or file.gcps[1], read_map_grid(file.name)
-    mercator = _MERCATOR
-    if antimeridian_gap(grid) is not None:
-        mercator = _TURNED.format(180)
-        if crs.is_geographic:  # its degrees go on beyond 180 or -180, and must not come round
-            mercator = f"{_TURNED.format(-180 if file.bounds.left < -180 else 180)} +over"
+    ground, mercator = Ground(grid), _MERCATOR
+    middle = (ground.turn if ground.on_earth else 0) + 180 * (antimeridian_gap(grid) is not None)
+    if middle:  # degrees that go on beyond 180 or -180 must not come round
+        mercator = _TURNED.format(middle) + " +over" * bool(crs.is_geographic)
     corners = dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
     about = corners if file.crs else {"gcps": grid.control_points}
     return mercator, *calculate_default_transform(crs, mercator, file.width, file.height, **about)
@@ -108,12 +109,13 @@ def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
 
 def antimeridian_gap(grid: Grid) -> float | None:
     """Return a longitude far from a map that lies across the antimeridian; ``None`` for one that does not."""
-    _, box = footprint(grid)
-    if box is None or box[0] < box[2]:
+    outline = unbroken_outline(grid)
+    west, _, east, _ = (0, 0, 0, 0) if outline is None else outline.bounds
+    if east <= 180:
         return None
     crs = grid.crs or grid.gcps_crs
-    around_a_pole = box[0] - box[2] < 180 and crs is not None and not crs.is_geographic
-    return None if around_a_pole else (box[0] + box[2]) / 2
+    around_a_pole = east - west > 180 and crs is not None and not crs.is_geographic
+    return None if around_a_pole else (west + east - 360) / 2
 
 
 def _deepest(place: Affine) -> int:
@@ -134,14 +136,15 @@ class _Pyramid:
 
     def __init__(self, file: Any) -> None:
         self._file, crs = file, file.crs or file.gcps[1]
-        self._points = read_map_grid(file.name).control_points
+        grid = read_map_grid(file.name)
+        self._points = grid.control_points
         mercator, place, width, height = _in_mercator(file)
-        self._turned = mercator != _MERCATOR
+        self._turned = antimeridian_gap(grid) is not None
         self.zoom = max(_deepest(place), int(self._turned))  # half a turn is no whole number of tiles at level 0
         self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom
-        west, south, east, north = transform_bounds(mercator, "EPSG:4326", place.c, bottom, right, place.f)
+        west, south, east, north = transform_bounds(_MERCATOR, "EPSG:4326", place.c, bottom, right, place.f)
         # Viewers ask for no tile outside of the bounds, and know none from a larger longitude to a smaller one.
         self.bounds = (-180.0, south, 180.0, north) if self._turned else (west, south, east, north)
         self._left, self._top = (self._index(value, count) for value in (place.c + EDGE, EDGE - place.f))

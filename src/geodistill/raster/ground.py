@@ -84,6 +84,15 @@ class Ground:
         side = float(np.hypot(*(ends[1:] - ends[0]).T).min())
         return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
 
+    @property
+    def turn(self) -> float:
+        """By how many degrees, whole turns, longitudes of the CRS go on beyond 180 or -180; 0 in a projected one."""
+        if self.crs is None or not self.crs.is_geographic:
+            return 0.0
+        width, height = self._grid.width, self._grid.height
+        west = self.coordinates(np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64))[:, 0].min()
+        return 360.0 * math.floor((float(west) + 180) / 360)
+
     def coordinates(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return points ``(N, 2)`` in pixels, columns first, the first pixel's corner at 0, 0, as points in the CRS."""
         if self._points is not None:

@@ -257,3 +257,19 @@ def test_a_map_from_nowhere_has_no_tiles(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="for --web-tiles"):
         predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))
     assert list(tmp_path.iterdir()) == [scene]  # refused before any work
+
+
+def test_a_scene_beyond_mercator_is_refused_before_any_work(tmp_path: Path) -> None:
+    scene = make_raster(tmp_path / "scene.tif", crs="EPSG:3031", transform=from_origin(-3000, 3000, 60, 60))
+    with pytest.raises(DataError, match=r"beyond Web Mercator, which ends at 85\.05 degrees"):
+        predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))
+    assert list(tmp_path.iterdir()) == [scene]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1)])
+@pytest.mark.parametrize(("crs", "side"), [("EPSG:32633", 0.3), ("EPSG:4326", 1e-5)])
+def test_a_map_one_pixel_wide_has_tiles(shape: tuple[int, int], crs: str, side: float, tmp_path: Path) -> None:
+    for shift in np.arange(0, 10, 0.7):
+        corner = (13 + shift * side, 60) if crs == "EPSG:4326" else (500_000 + shift * side, 5_000_000)
+        classes = write_map(tmp_path / "map.tif", np.ones(shape, np.uint8), crs, from_origin(*corner, side, side))
+        assert write_tile_set(classes, "mbtiles", LEGEND).exists()

@@ -225,8 +225,10 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
-        if options.web_tiles is not None and raster.grid.crs is None and raster.grid.gcps_crs is None:
-            raise DataError(f"{raster.source} has no CRS", "a scene that says where it lies, for --web-tiles")
+        if options.web_tiles is not None:
+            from geodistill.inference.tile_set import check_place
+
+            check_place(raster.grid, raster.source)
         here = ground_distance(raster, options)
         resample = options.gsd == "model" or (options.gsd == "auto" and is_far(here, spec))
         return _resampled(raster, spec, here) if resample else raster

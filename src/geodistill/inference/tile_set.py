@@ -163,9 +163,8 @@ class _Pyramid:
         self._points = grid.control_points
         mercator, place, width, height = _in_mercator(file)
         self._turned = antimeridian_gap(grid) is not None
-        self.zoom = max(
-            _deepest(place, file.width, file.height), int(self._turned)
-        )  # half a turn is no whole number of tiles at level 0
+        # Half a turn is no whole number of tiles at level 0.
+        self.zoom = max(_deepest(place, file.width, file.height), int(self._turned))
         self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom

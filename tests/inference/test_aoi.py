@@ -66,6 +66,16 @@ def test_the_map_and_the_work_lie_inside(suffix: str, tmp_path: Path) -> None:
     assert made.windows == touched < len(tops) * len(lefts) / 3
 
 
+def test_an_edge_along_the_scenes_adds_no_pixels(tmp_path: Path) -> None:
+    grid = Grid(100, 100, rasterio.CRS.from_epsg(32636), rasterio.Affine(1, 0, 500_000, 0, -1, 40_000))
+    corner = [(10, -50), (110, -50), (110, 0), (30, 0), (30, 30), (10, 30)]  # an arm that ends at the northern edge
+    outline = outline_on(grid, write(tmp_path / "a.gpkg", place(grid, corner), grid.crs.to_wkt()), "scene")
+    assert outline.window == Window(0, 10, 30, 20)
+    expected = np.zeros((100, 100), bool)
+    expected[:30, 10:30] = True
+    np.testing.assert_array_equal(outline.mask(grid.whole), expected)
+
+
 def test_blocks_and_a_resumed_run_give_the_same_map(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", pixels=noise((3, 200, 260)))
     with Raster(scene) as raster:

@@ -54,6 +54,15 @@ def test_what_ends_the_features_is_raised_and_nothing_stays(
     assert list(tmp_path.iterdir()) == [made]
 
 
+def test_what_the_caller_handles_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", from_origin(500_000, 3.3e6, 0.5, 0.5))
+    try:
+        raise RuntimeError("the GPU has gone")
+    except RuntimeError:
+        write_features(tmp_path / "map.gpkg", "gpkg", batches(None), SCHEMA, Ground(read_map_grid(made)), LEGEND)
+    assert (tmp_path / "map.gpkg").exists()
+
+
 def test_tiles_of_polygons_too_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", from_origin(500_000, 3.3e6, 0.5, 0.5))
     polygons = write_vectors(made, "parquet").path

@@ -52,9 +52,29 @@ def test_a_sentinel_folder_takes_the_finest_of_a_band(tmp_path: Path) -> None:
             side = 200 // metres
             pixels = np.full((1, side, side), number * 10 + metres // 10, np.uint8)
             make_raster(path, pixels=pixels, transform=_grid(metres))
+            make_raster(safe / "GRANULE" / "QI_DATA" / f"MSK_DETFOO_B0{number}.tif", pixels=pixels, transform=_grid(5))
     (scene,) = find_scenes([safe], model_bands=RGB)
     assert scene.name == "S2A_MSIL2A"
     assert values(scene) == [41, 31, 21]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["06/LC08_L1TP_20210612_B{}.TIF", "07/LC08_L1TP_20210714_B{}.TIF"],
+        ["LC08_L1TP_20210612_B{}.TIF", "LC08_L1TP_20210714_B{}.TIF"],
+        ["06/LC08_B{}.TIF", "07/LC08_B{}.TIF"],
+        ["L8/LC08_L1TP_B{}.TIF", "S2/T32UQD_B0{}.tif"],
+    ],
+)
+@pytest.mark.parametrize("left_out", [None, 2])
+def test_a_folder_of_several_scenes_is_refused(files: list[str], left_out: int | None, tmp_path: Path) -> None:
+    for scene, name in enumerate(files):
+        for number in (2, 3, 4):
+            if scene or number != left_out:
+                band_file(tmp_path / name.format(number), number, 20 + 20 * name.startswith("S2"))
+    with pytest.raises(DataError, match=r"_B0?4.* and .*_B0?4.* hold one band; .*--stack"):
+        find_scenes([tmp_path], model_bands=RGB)
 
 
 def _grid(metres: int) -> Any:

@@ -132,6 +132,13 @@ def test_a_map_that_lies_nowhere() -> None:
     assert footprint(Grid(60, 90)) == (None, None)
 
 
+@pytest.mark.parametrize("west", [0, -180, -0.5])
+def test_all_around_the_earth_the_box_is_as_wide_as_it(west: float) -> None:
+    geometry, bbox = footprint(Grid(70, 90, CRS.from_epsg(4326), from_origin(west, 70, 4, 2)))
+    assert bbox == [-180, -70, 180, 70]
+    assert shapely.geometry.shape(geometry).area == pytest.approx(360 * 140)
+
+
 @pytest.mark.parametrize("grid", [UTM, Grid(60, 90), Grid(60, 90, CRS.from_epsg(4326), from_origin(179.99, 2, 1, 1))])
 def test_the_item_is_valid_by_the_schemas(grid: Grid, tmp_path: Path) -> None:
     maps = {"classes": tmp_path / "a.tif", "confidence": tmp_path / "a_confidence.tif", "polygons": tmp_path / "a.fgb"}

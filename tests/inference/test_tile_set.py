@@ -183,6 +183,18 @@ def test_a_map_across_the_antimeridian_has_tiles_at_both_ends_of_the_world(
         assert pixel[3] == 0 if index == 255 else pixel == (*LEGEND.colours[index], 255)
 
 
+@pytest.mark.parametrize(("west", "size"), [(200, 1e-4), (355, 0.1), (-190, 0.1)])
+def test_degrees_beyond_180_have_the_tiles_of_those_within(west: float, size: float, tmp_path: Path) -> None:
+    tiles = []
+    for start in (west, (west + 180) % 360 - 180):
+        made = write_map(tmp_path / f"{start}.tif", blobs(), "EPSG:4326", from_origin(start, 10, size, size))
+        with closing(sqlite3.connect(write_tile_set(made, "mbtiles", LEGEND))) as file:
+            found = file.execute("SELECT * FROM tiles").fetchall()
+            bounds = file.execute("SELECT value FROM metadata WHERE name = 'bounds'").fetchall()
+        tiles.append((found, bounds))
+    assert tiles[0] == tiles[1]
+
+
 @pytest.mark.parametrize("west", [30.0, 179.997])
 def test_a_map_with_control_points_has_the_tiles_of_one_with_a_transform(west: float, tmp_path: Path) -> None:
     classes = blobs(8, 8, 3).repeat(10, 0).repeat(10, 1)
@@ -245,3 +257,19 @@ def test_a_map_from_nowhere_has_no_tiles(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="for --web-tiles"):
         predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))
     assert list(tmp_path.iterdir()) == [scene]  # refused before any work
+
+
+def test_a_scene_beyond_mercator_is_refused_before_any_work(tmp_path: Path) -> None:
+    scene = make_raster(tmp_path / "scene.tif", crs="EPSG:3031", transform=from_origin(-3000, 3000, 60, 60))
+    with pytest.raises(DataError, match=r"beyond Web Mercator, which ends at 85\.05 degrees"):
+        predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))
+    assert list(tmp_path.iterdir()) == [scene]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1)])
+@pytest.mark.parametrize(("crs", "side"), [("EPSG:32633", 0.3), ("EPSG:4326", 1e-5)])
+def test_a_map_one_pixel_wide_has_tiles(shape: tuple[int, int], crs: str, side: float, tmp_path: Path) -> None:
+    for shift in np.arange(0, 10, 0.7):
+        corner = (13 + shift * side, 60) if crs == "EPSG:4326" else (500_000 + shift * side, 5_000_000)
+        classes = write_map(tmp_path / "map.tif", np.ones(shape, np.uint8), crs, from_origin(*corner, side, side))
+        assert write_tile_set(classes, "mbtiles", LEGEND).exists()

@@ -96,6 +96,17 @@ def test_areas_are_on_the_ground_where_the_crs_distorts_them(crs: str, transform
         assert frame["area_m2"].iloc[0] == pytest.approx(classes.size * 100 / 4, rel=0.02)
 
 
+@pytest.mark.parametrize("west", [200, 355, 176, -184])
+def test_geojson_of_degrees_beyond_180_lies_within(west: float, tmp_path: Path) -> None:
+    made = write_map(tmp_path / "map.tif", blobs(70, 90), "EPSG:4326", from_origin(west, 10, 0.1, 0.1))
+    table = read(write_vectors(made, "geojson").path)
+    assert not table.geometry.is_empty.any()
+    assert table.geometry.area.sum() == pytest.approx((70 * 90 - 15) * 0.01)
+    left, _, right, _ = table.total_bounds
+    across = west in (176, -184)
+    assert (left, right) == ((-180, 180) if across else pytest.approx((west - 360, west - 351)))
+
+
 def test_what_a_mask_hides_has_no_polygons(tmp_path: Path) -> None:
     classes, hidden = blobs(), np.zeros((40, 50), bool)
     hidden[10:30, 20:] = True

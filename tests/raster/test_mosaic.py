@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rasterio.transform import from_origin
 
-from factories import make_raster, noise
+from factories import make_raster, noise, tagged_as_alpha
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.raster.source import Neighbours
@@ -17,9 +17,10 @@ def at(col: float, row: float, size: float = 0.5) -> Any:
     return from_origin(500_000 + col * 0.5, 40_000 - row * 0.5, size, size)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("kind", ["plain", "nodata", "alpha", "mask_band"])
-def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, tmp_path: Path) -> None:
-    one, two = noise((3, 30, 40), seed=1) | 1, noise((3, 50, 30), seed=2) | 1
+def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, channels: int, tmp_path: Path) -> None:
+    one, two = noise((channels, 30, 40), seed=1) | 1, noise((channels, 50, 30), seed=2) | 1
     shown = np.ones((30, 40), bool)
     more: list[dict[str, Any]] = [{}, {}]
     if kind != "plain":
@@ -31,7 +32,7 @@ def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, tmp_path: Path) 
             more = [{kind: shown}, {kind: np.ones((50, 30), bool)}]
     a = make_raster(tmp_path / "part_a.tif", pixels=one, transform=at(10, 4), **more[0])
     b = make_raster(tmp_path / "part_b.tif", pixels=two, transform=at(35, 0), **more[1])
-    expected, valid = np.zeros((3, 50, 55), np.uint8), np.zeros((50, 55), bool)
+    expected, valid = np.zeros((channels, 50, 55), np.uint8), np.zeros((50, 55), bool)
     expected[:, :, 25:], valid[:, 25:] = two, True
     expected[:, 4:34, :40][:, shown], valid[4:34, :40] = one[:, shown], shown | valid[4:34, :40]
     with Raster(Neighbours((str(a), str(b)))) as raster:
@@ -42,6 +43,17 @@ def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, tmp_path: Path) 
         assert set(raster.files) == {str(a), str(b)}
         with raster.reopen() as again:
             np.testing.assert_array_equal(again.read()[0], pixels)
+
+
+def test_near_infrared_that_gdal_tagged_as_alpha_stays_a_band(tmp_path: Path) -> None:
+    one, two = noise((4, 30, 40), seed=1), noise((4, 30, 40), seed=2)
+    one[3, :5], two[3] = 0, 0  # water
+    parts = [tagged_as_alpha(tmp_path / "a.tif", one, at(0, 0)), tagged_as_alpha(tmp_path / "b.tif", two, at(30, 0))]
+    with Raster(Neighbours(map(str, parts))) as raster:
+        pixels, valid = raster.read()
+        assert set(raster.files) == set(map(str, parts))
+    np.testing.assert_array_equal(pixels, np.concatenate([one, two[:, :, 10:]], 2))
+    assert valid.all()
 
 
 def test_a_palette_is_read_in_its_colours(tmp_path: Path) -> None:

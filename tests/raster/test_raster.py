@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.shutil import copy
 from rasterio.transform import Affine, from_origin
 
-from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
+from factories import CRSS, DTYPES, make_picture, make_raster, noise, tagged_as_alpha, truncate
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
 
@@ -104,16 +104,32 @@ class TestReads:
         assert pixels.shape[0] == 3
         assert np.array_equal(valid, shown)
 
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+    @pytest.mark.parametrize(("channels", "nodata"), [(1, None), (2, None), (3, 0), (4, None), (6, None)])
+    def test_alpha_counts_where_gdal_makes_no_mask_of_it(
+        self, channels: int, nodata: float | None, dtype: str, tmp_path: Path
+    ) -> None:
+        shown = np.ones((40, 50), bool)
+        shown[:, :10] = False
+        pixels = noise((channels, 40, 50), dtype)
+        with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, alpha=shown, nodata=nodata)) as raster:
+            read, valid = raster.read()
+            labels, clear, hidden = raster.read_labels()
+        assert np.array_equal(read, pixels)
+        assert np.array_equal(valid, shown)
+        assert np.array_equal(labels, pixels)
+        assert np.array_equal(clear, shown)
+        assert np.array_equal(hidden, ~shown)
+
     def test_near_infrared_that_gdal_tagged_as_alpha_stays_a_band(self, tmp_path: Path) -> None:
         pixels = noise((4, 40, 50))
-        path = tmp_path / "a.tif"
-        with rasterio.open(path, "w", driver="GTiff", height=40, width=50, count=4, dtype="uint8") as file:
-            file.write(pixels)
-            assert file.colorinterp[3] == ColorInterp.alpha
-        with Raster(path) as raster:
-            read, valid = raster.read()
-        assert np.array_equal(read, pixels)
-        assert valid.all()
+        path = tagged_as_alpha(tmp_path / "a.tif", pixels)
+        copy(path, tmp_path / "a.vrt", driver="VRT")
+        for source in (path, tmp_path / "a.vrt", [path]):
+            with Raster(source) as raster:
+                read, valid = raster.read()
+            assert np.array_equal(read, pixels)
+            assert valid.all()
 
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)

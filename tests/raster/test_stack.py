@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
 from factories import make_raster, noise
@@ -61,6 +62,38 @@ def test_coarser_bands_come_onto_the_finest_grid(tmp_path: Path) -> None:
         for cuts in ([0, 7, 30, 31, 60], [0, 16, 60]):
             parts = [raster.read(Window(a, 0, b - a, 80))[0] for a, b in pairwise(cuts)]
             np.testing.assert_array_equal(np.concatenate(parts, 1), pixels)
+
+
+@pytest.mark.parametrize("kind", ["internal", "beside", "alpha"])
+def test_masks_of_band_files_count(kind: str, tmp_path: Path) -> None:
+    shown = np.ones((40, 50), bool)
+    shown[:, :25] = False
+    paths, coarse = [], shown[::2, ::2]
+    for number, visible in ((2, shown), (3, shown), (4, coarse)):
+        mask = {"alpha" if kind == "alpha" else "mask_band": visible}
+        pixels = np.where(visible, noise((1, *visible.shape), seed=number), 0).astype(np.uint8)
+        transform = from_origin(500_000, 40_000, 20 / visible.shape[0], 20 / visible.shape[0])
+        paths.append(make_raster(tmp_path / f"x_B{number}.tif", pixels=pixels, transform=transform, **mask))
+        if kind == "beside":
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+                copy(paths[-1], tmp_path / f"y_B{number}.tif", driver="GTiff")
+            paths[-1] = tmp_path / f"y_B{number}.tif"
+            assert Path(f"{paths[-1]}.msk").exists()
+    with Raster(paths) as raster, Raster(paths[0]) as first:
+        pixels, valid = raster.read()
+        np.testing.assert_array_equal(valid, shown)
+        np.testing.assert_array_equal(pixels[0], first.read()[0][0])
+        assert pixels[2, :, 25:].all()  # nothing of what is hidden is mixed in
+
+
+def test_a_pixel_has_data_where_one_band_file_shows_it(tmp_path: Path) -> None:
+    shown = np.zeros((2, 40, 50), bool)
+    shown[0, :10], shown[1, 5:20] = True, True
+    paths = [make_raster(tmp_path / f"x_B{i}.tif", channels=1, mask_band=mask) for i, mask in enumerate(shown, 1)]
+    with Raster(paths) as raster:
+        np.testing.assert_array_equal(raster.read()[1], shown.any(0))
+    with Raster([*paths, make_raster(tmp_path / "x_B3.tif", channels=1)]) as raster:
+        assert raster.read()[1].all()
 
 
 def test_scale_and_offset_stay_with_their_band(tmp_path: Path) -> None:

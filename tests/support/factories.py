@@ -89,6 +89,16 @@ def make_raster(
     return path
 
 
+def tagged_as_alpha(path: Path, pixels: NDArray[np.uint8], transform: Affine | None = None) -> Path:
+    """Write ``(4, H, W)`` uint8 as a GeoTIFF whose fourth band GDAL calls alpha, whatever it holds."""
+    _, height, width = pixels.shape
+    place = {"crs": "EPSG:32636", "transform": transform or from_origin(500_000, 40_000, 0.5, 0.5)}
+    with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=4, dtype="uint8", **place) as file:
+        file.write(pixels)
+        assert file.colorinterp[3] == ColorInterp.alpha
+    return path
+
+
 def make_picture(path: Path, pixels: NDArray[Any], palette: Sequence[tuple[int, int, int]] | None = None) -> Path:
     """Write ``(H, W)`` or ``(H, W, 3 or 4)`` uint8 as PNG, JPEG or BMP, by the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,9 @@ def _clipped(
     frame = shapely.box(0, 0, width, height)
     inside = shapely.intersection(pixels, frame)
     inside = inside[shapely.area(inside) > 0]
+    for at in np.flatnonzero(shapely.get_type_id(inside) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        parts = shapely.get_parts(inside[at])  # lines among them, where an edge runs along the frame, have no pixels
+        inside[at] = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
     if not len(inside):
         raise ElsewhereError(
             f"{path} and {source} do not overlap", "an area inside the scene", "look at both in one map"

@@ -75,11 +75,14 @@ def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Reco
     ends: list[BaseException | None] = []
 
     def watched() -> Iterator[Any]:
+        whole = False
         try:
             yield  # a signal that came while the file was opened is raised at the next line of Python: inside this try
             yield from batches
+            whole = True
         finally:
-            ends.append(sys.exception())
+            if not whole:  # else it is what the caller handles meanwhile
+                ends.append(sys.exception())
 
     begun = watched()
     next(begun)
@@ -103,6 +106,8 @@ def _write(
     if kind == "geojson":
         # RFC 7946 asks for longitude and latitude; its seven decimals are a centimetre, many pixels of a drone.
         options = {"COORDINATE_PRECISION": str(ground.decimals)} | ({"RFC7946": "YES"} if ground.on_earth else {})
+        if ground.on_earth and ground.turn > 0:
+            batches = _turned_back(batches, ground.turn)
     with warnings.catch_warnings(), fixed_time():
         warnings.filterwarnings("ignore", "'crs' was not provided")
         pyogrio.write_arrow(
@@ -115,6 +120,15 @@ def _write(
             crs=crs.to_wkt() if crs is not None else None,
             layer_options=options,
         )
+
+
+def _turned_back(batches: Iterable[pa.RecordBatch], turn: float) -> Iterator[pa.RecordBatch]:
+    """Yield batches whole turns of longitude further west: of those beyond 360 degrees GDAL keeps nothing."""
+    for batch in batches:
+        at = batch.schema.get_field_index("geometry")
+        shapes = shapely.from_wkb(batch[at].to_numpy(zero_copy_only=False))
+        column = pa.array(shapely.to_wkb(shapely.transform(shapes, lambda xy: xy - (turn, 0))), pa.binary())
+        yield batch.set_column(at, batch.schema.field(at), column)
 
 
 def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema, crs: pyproj.CRS | None) -> None:

@@ -16,7 +16,7 @@ from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.inference.options import FAR, PredictOptions
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
-from geodistill.raster.bands import aliases, band_token
+from geodistill.raster.bands import aliases, band_token, before_band
 from geodistill.raster.source import Neighbours, is_local, is_remote, shared_name, stem_of
 from geodistill.raster.web_map import at_zoom, is_web_map
 from geodistill.spec import Spec
@@ -152,36 +152,56 @@ def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:
     Band files are looked for in folders below too, as in a Landsat folder or a Sentinel-2 ``.SAFE``.
 
     Raises:
-        DataError: There is no raster, or a band is missing.
+        DataError: There is no raster, a band is missing, or there are those of several scenes.
     """
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         token = band_token(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None
-        if token:
+        if token and not path.name.startswith("MSK_"):  # Sentinel-2 has masks of each band too
             files.setdefault(token, []).append(path)
     if not files:
         rasters = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
         if not rasters:
             raise DataError(f"no raster in the folder {folder}", f"files {', '.join(sorted(IMAGE_SUFFIXES))}")
         return [InputScene(clean_name(path.stem), str(path)) for path in rasters]
-    chosen = {token: min(paths, key=_pixel_size) for token, paths in files.items()}
     band_files = []
     for name in bands:
         alias = f"b{int(name)}" if name.isdecimal() else name.lower()
-        fitting = [path for path in chosen.values() if alias in aliases(path.name, None, None, alone=True)]
+        fitting = [paths for paths in files.values() if any(alias in aliases(p.name, None, None, True) for p in paths)]
         if len(fitting) != 1:
             raise DataError(
                 f"{folder} has no file of band {name!r}",
-                f"one of {', '.join(sorted(chosen))}",
+                f"one of {', '.join(sorted(files))}",
                 "name them with --bands",
             )
-        band_files.append(str(fitting[0]))
+        band_files.append(str(_finest(fitting[0])))
     numbers = tuple(str(i + 1) for i in range(len(band_files)))
     return [InputScene(clean_name(folder.name.removesuffix(".SAFE")), tuple(band_files), numbers)]
 
 
+def _finest(paths: list[Path]) -> Path:
+    """Return the finest of a band's files: Sentinel-2 has some bands at 10, 20 and 60 m.
+
+    Raises:
+        DataError: They are of several scenes: there is another as fine, or one whose name begins otherwise.
+    """
+    if len(paths) == 1:
+        return paths[0]
+    sizes = {path: _pixel_size(path) for path in paths}
+    finest = min(paths, key=sizes.__getitem__)
+    begins = before_band(finest.stem)
+    others = [p for p in paths if p != finest and (sizes[p] == sizes[finest] or before_band(p.stem) != begins)]
+    if others:
+        raise DataError(
+            f"{finest} and {others[0]} hold one band",
+            "the band files of one scene",
+            "name the folder of each scene, or its files with --stack",
+        )
+    return finest
+
+
 def _pixel_size(path: Path) -> float:
-    """Return the area of a pixel: Sentinel-2 has some bands at 10, 20 and 60 m, and the finest is meant."""
+    """Return the area of a pixel."""
     with Raster(path) as raster:
         return abs(float(raster.grid.transform.determinant))
 
@@ -205,8 +225,10 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
-        if options.web_tiles is not None and raster.grid.crs is None and raster.grid.gcps_crs is None:
-            raise DataError(f"{raster.source} has no CRS", "a scene that says where it lies, for --web-tiles")
+        if options.web_tiles is not None:
+            from geodistill.inference.tile_set import check_place
+
+            check_place(raster.grid, raster.source)
         here = ground_distance(raster, options)
         resample = options.gsd == "model" or (options.gsd == "auto" and is_far(here, spec))
         return _resampled(raster, spec, here) if resample else raster

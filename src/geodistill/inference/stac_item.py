@@ -47,6 +47,9 @@ TILES = {".pmtiles": "application/vnd.pmtiles", ".mbtiles": "application/vnd.sql
 ANY_TIME = {"start_datetime": "1800-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
 """Span of an item whose scene does not say when it was taken; `geodistill:acquired` is then ``unknown``."""
 
+_ROUNDING = 1e-9
+"""Degrees that are none."""
+
 _ALONG = 21
 """Points along each side of a footprint: sides that are straight in a projection are curves in degrees."""
 
@@ -173,8 +176,22 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     Both are ``None`` where it is not georeferenced, or not on Earth.
 
     Across the antimeridian the outline is cut in two and the box goes from a larger longitude to a smaller one, as
-    GeoJSON asks.
+    GeoJSON asks; all around the Earth, from -180 to 180.
     """
+    outline = unbroken_outline(grid)
+    if outline is None:
+        return None, None
+    west, south, east, north = outline.bounds
+    if east <= 180:
+        return shapely.geometry.mapping(outline), [west, south, east, north]
+    left = outline.intersection(shapely.box(-180, -90, 180, 90))
+    right = shapely.transform(outline.intersection(shapely.box(180, -90, 540, 90)), lambda xy: xy - (360, 0))
+    west, east = (west, east - 360) if east - west < 360 - _ROUNDING else (-180.0, 180.0)
+    return shapely.geometry.mapping(shapely.MultiPolygon([left, right])), [west, south, east, north]
+
+
+def unbroken_outline(grid: Grid) -> shapely.Polygon | None:
+    """Return a grid's outline in degrees, from west between -180 and 180 on; ``None`` where `footprint` has none."""
     t = np.linspace(0, 1, _ALONG)[:-1]
     cols = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * grid.width
     rows = np.concatenate([np.zeros_like(t), t, np.ones_like(t), 1 - t]) * grid.height
@@ -186,19 +203,13 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
         xs, ys = (grid.transform @ (cols, rows))[:2]
         crs = grid.crs
     else:
-        return None, None
+        return None
     try:
         lon, lat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(xs, ys)
     except (ProjError, CRSError):
-        return None, None  # a local grid, or another planet
+        return None  # a local grid, or another planet
     lon = np.unwrap(np.asarray(lon), period=360)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return None, None
+        return None
     lon -= 360 * np.floor((lon.min() + 180) / 360)
-    outline = shapely.Polygon(np.column_stack([lon, lat]))
-    west, south, east, north = outline.bounds
-    if east <= 180:
-        return shapely.geometry.mapping(outline), [west, south, east, north]
-    left = outline.intersection(shapely.box(-180, -90, 180, 90))
-    right = shapely.transform(outline.intersection(shapely.box(180, -90, 540, 90)), lambda xy: xy - (360, 0))
-    return shapely.geometry.mapping(shapely.MultiPolygon([left, right])), [west, south, east - 360, north]
+    return shapely.Polygon(np.column_stack([lon, lat]))

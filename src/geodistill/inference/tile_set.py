@@ -28,8 +28,9 @@ from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.map_file import read_map_grid
 from geodistill.inference.pmtiles import write_pmtiles
-from geodistill.inference.stac_item import footprint
+from geodistill.inference.stac_item import unbroken_outline
 from geodistill.raster import Grid
+from geodistill.raster.ground import Ground
 from geodistill.raster.web_map import EDGE, SIDE
 from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
@@ -37,7 +38,11 @@ DEEPEST = 22
 _MERCATOR = "EPSG:3857"
 
 _TURNED = "+proj=merc +a=6378137 +b=6378137 +lon_0={} +units=m +nadgrids=@null +wktext +no_defs"
-"""Web Mercator seen from the other side, for maps across the antimeridian: the same tiles by half a turn."""
+"""Web Mercator seen from the other side, for maps across the antimeridian: the same tiles by half a turn; and from
+whole turns away, for longitudes beyond 180."""
+
+_NORTH = math.degrees(math.atan(math.sinh(math.pi)))
+"""Latitude at which Web Mercator ends: there its square is as high as it is wide."""
 
 PREVIEW = 1024
 """Longest side of a preview in pixels."""
@@ -58,14 +63,13 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
     four. Tiles without data are left out.
 
     Raises:
-        DataError: The map does not say where on Earth it lies, or has no data.
+        DataError: The map does not say where on Earth it lies, lies beyond Web Mercator, or has no data.
         OutputError: It cannot be written.
     """
     path = tiles_beside(classes, kind)
     with ExitStack() as opened:
         file = opened.enter_context(rasterio.open(classes))
-        if file.crs is None and file.gcps[1] is None:
-            raise DataError(f"{classes} has no CRS", "a map that says where it lies, for tiles")
+        check_place(read_map_grid(classes), str(classes))
         try:
             pyramid = opened.enter_context(closing(_Pyramid(file)))
         except (RasterioError, CPLE_BaseError, ValueError) as error:
@@ -76,6 +80,23 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
         with atomic_path(path) as part:
             (write_pmtiles if kind == "pmtiles" else _write_mbtiles)(part, _some(tiles, classes), pyramid.bounds, about)
     return path
+
+
+def check_place(grid: Grid, source: str) -> None:
+    """Refuse what has no place among the tiles of Web Mercator.
+
+    Raises:
+        DataError: It has no CRS, or lies around a pole.
+    """
+    if grid.crs is None and grid.gcps_crs is None:
+        raise DataError(f"{source} has no CRS", "a scene that says where it lies, for --web-tiles")
+    outline = unbroken_outline(grid)
+    _, south, _, north = (0, 0, 0, 0) if outline is None else outline.bounds
+    if max(south, -north) >= _NORTH:
+        raise DataError(
+            f"{source} lies beyond Web Mercator, which ends at {_NORTH:.2f} degrees",
+            "a scene of lower latitudes, for --web-tiles",
+        )
 
 
 def web_levels(classes: Path) -> tuple[int, int]:
@@ -89,18 +110,17 @@ def web_levels(classes: Path) -> tuple[int, int]:
             _, place, width, height = _in_mercator(file)
         except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
-    deepest = _deepest(place)
+        deepest = _deepest(place, file.width, file.height)
     return min(max(math.floor(math.log2(2 * EDGE / abs(place.a) / max(width, height))), 0), deepest), deepest
 
 
 def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
     """Return an open map's place in Web Mercator, pixels as large as its own: CRS, transform, width and height."""
     crs, grid = file.crs or file.gcps[1], read_map_grid(file.name)
-    mercator = _MERCATOR
-    if antimeridian_gap(grid) is not None:
-        mercator = _TURNED.format(180)
-        if crs.is_geographic:  # its degrees go on beyond 180 or -180, and must not come round
-            mercator = f"{_TURNED.format(-180 if file.bounds.left < -180 else 180)} +over"
+    ground, mercator = Ground(grid), _MERCATOR
+    middle = (ground.turn if ground.on_earth else 0) + 180 * (antimeridian_gap(grid) is not None)
+    if middle:  # degrees that go on beyond 180 or -180 must not come round
+        mercator = _TURNED.format(middle) + " +over" * bool(crs.is_geographic)
     corners = dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
     about = corners if file.crs else {"gcps": grid.control_points}
     return mercator, *calculate_default_transform(crs, mercator, file.width, file.height, **about)
@@ -108,23 +128,28 @@ def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
 
 def antimeridian_gap(grid: Grid) -> float | None:
     """Return a longitude far from a map that lies across the antimeridian; ``None`` for one that does not."""
-    _, box = footprint(grid)
-    if box is None or box[0] < box[2]:
+    outline = unbroken_outline(grid)
+    west, _, east, _ = (0, 0, 0, 0) if outline is None else outline.bounds
+    if east <= 180:
         return None
     crs = grid.crs or grid.gcps_crs
-    around_a_pole = box[0] - box[2] < 180 and crs is not None and not crs.is_geographic
-    return None if around_a_pole else (box[0] + box[2]) / 2
+    around_a_pole = east - west > 180 and crs is not None and not crs.is_geographic
+    return None if around_a_pole else (west + east - 360) / 2
 
 
-def _deepest(place: Affine) -> int:
-    """Return the level whose pixels are nearest in size to those of a transform in Web Mercator."""
-    return min(max(round(math.log2(2 * EDGE / SIDE / abs(place.a))), 0), DEEPEST)
+def _deepest(place: Affine, width: int, height: int) -> int:
+    """Return the level whose pixels are nearest in size to those of a transform in Web Mercator.
+
+    Of a map one pixel wide or high it is a finer one, since each of its pixels must hold the centre of a tile's.
+    """
+    level = math.log2(2 * EDGE / SIDE / abs(place.a))
+    return min(max(math.ceil(level) + 1 if min(width, height) == 1 else round(level), 0), DEEPEST)
 
 
 def _some(tiles: Iterator[tuple[int, int, int, bytes]], classes: Path) -> Iterator[tuple[int, int, int, bytes]]:
     first = next(tiles, None)
     if first is None:
-        raise DataError(f"{classes} has no data", "a map with classes, for tiles")
+        raise DataError(f"{classes} has no data, or less than a pixel of tiles", "a map with classes, for tiles")
     yield first
     yield from tiles
 
@@ -134,14 +159,16 @@ class _Pyramid:
 
     def __init__(self, file: Any) -> None:
         self._file, crs = file, file.crs or file.gcps[1]
-        self._points = read_map_grid(file.name).control_points
+        grid = read_map_grid(file.name)
+        self._points = grid.control_points
         mercator, place, width, height = _in_mercator(file)
-        self._turned = mercator != _MERCATOR
-        self.zoom = max(_deepest(place), int(self._turned))  # half a turn is no whole number of tiles at level 0
+        self._turned = antimeridian_gap(grid) is not None
+        # Half a turn is no whole number of tiles at level 0.
+        self.zoom = max(_deepest(place, file.width, file.height), int(self._turned))
         self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom
-        west, south, east, north = transform_bounds(mercator, "EPSG:4326", place.c, bottom, right, place.f)
+        west, south, east, north = transform_bounds(_MERCATOR, "EPSG:4326", place.c, bottom, right, place.f)
         # Viewers ask for no tile outside of the bounds, and know none from a larger longitude to a smaller one.
         self.bounds = (-180.0, south, 180.0, north) if self._turned else (west, south, east, north)
         self._left, self._top = (self._index(value, count) for value in (place.c + EDGE, EDGE - place.f))

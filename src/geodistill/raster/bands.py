@@ -1,11 +1,17 @@
-"""Bands of a file: which is meant by a number or name."""
+"""Bands of a file: which is meant by a number or name, and which are alpha."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+import numpy as np
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
 from geodistill.errors import DataError
+from geodistill.raster.grid import Window
 
 SENSORS: dict[str, dict[str, str]] = {
     "sentinel-2": {
@@ -51,9 +57,19 @@ _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 def band_token(text: str) -> str | None:
     """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
+    tokens = _tokens(text)
+    return f"b{tokens[-1][1].lower()}" if tokens else None
+
+
+def before_band(text: str) -> str:
+    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share."""
+    tokens = _tokens(text)
+    return text[: tokens[-1].start()] if tokens else text
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
     # File names part their words by underscores, which a regular expression takes for letters.
-    tokens = _TOKEN.findall(text.replace("_", " ").replace(".", " "))
-    return f"b{tokens[-1].lower()}" if tokens else None
+    return list(_TOKEN.finditer(text.replace("_", " ").replace(".", " ")))
 
 
 def aliases(file_name: str, description: str | None, colour: str | None, alone: bool) -> set[str]:
@@ -102,3 +118,31 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
             raise DataError(f"{source}: {matches}", f"one of {has}", "name bands by their number, counted from 1")
         chosen.append(fitting[0])
     return chosen
+
+
+def alpha_bands(file: DatasetReader) -> list[int]:
+    """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
+    tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
+    if file.driver in ("GTiff", "VRT"):
+        tagged = [i for i in tagged if _holds_alpha(file, i)]
+    return tagged if len(tagged) < file.count else []
+
+
+def _holds_alpha(file: DatasetReader, index: int) -> bool:
+    """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
+
+    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
+    rasters say the same of it.
+    """
+    extremes, total = 0, 0
+    kind = np.dtype(file.dtypes[index - 1])
+    largest = np.iinfo(kind).max if kind.kind in "ui" else 1
+    for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+        window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
+        try:
+            sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
+        except RasterioError:
+            continue
+        extremes += int(np.isin(sample, (0, 255, largest)).sum())
+        total += sample.size
+    return extremes >= total / 2

@@ -21,6 +21,9 @@ _SHARE = 1e-4
 _DISTORTION = 0.005
 """Share by which areas on the plane may differ from those on the ground: UTM's differ by 0.2 % at most."""
 
+_ROUNDING = 1e-6
+"""Share of an area by which coordinates of millions of metres move that of pixels of a centimetre."""
+
 _NODES = 10_000.0
 """Metres between the places that the area of a pixel is computed at; between them it is interpolated."""
 
@@ -81,6 +84,15 @@ class Ground:
         side = float(np.hypot(*(ends[1:] - ends[0]).T).min())
         return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
 
+    @property
+    def turn(self) -> float:
+        """By how many degrees, whole turns, longitudes of the CRS go on beyond 180 or -180; 0 in a projected one."""
+        if self.crs is None or not self.crs.is_geographic:
+            return 0.0
+        width, height = self._grid.width, self._grid.height
+        west = self.coordinates(np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64))[:, 0].min()
+        return 360.0 * math.floor((float(west) + 180) / 360)
+
     def coordinates(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return points ``(N, 2)`` in pixels, columns first, the first pixel's corner at 0, 0, as points in the CRS."""
         if self._points is not None:
@@ -102,6 +114,10 @@ class Ground:
             return plane
         around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
+
+    def least(self, area: float) -> float:
+        """Return from where on areas are not smaller than one: less by rounding where they are in square metres."""
+        return area if self.crs is None else area * (1 - _ROUNDING)
 
     def perimeters(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the metres of polygons' outlines in the CRS, holes included; NaN where there is none."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.raster.bands import alpha_bands
 from geodistill.raster.source import open_source, vsi_name
-from geodistill.raster.stack import palette_text, virtual_band, virtual_raster
+from geodistill.raster.stack import mask_band, palette_text, virtual_band, virtual_raster
 from geodistill.raster.stored import turn_of
 
 SLACK = 0.02
@@ -39,15 +40,16 @@ def mosaic(sources: Sequence[str]) -> str:
         if max(width, height) >= 2**31:
             raise DataError(f"a mosaic of {width} x {height} pixels", f"less than {2**31} along a side")
         t = first.transform @ Affine.translation(left, top)
-        parts = [(vsi_name(s), f, (x - left, y - top)) for s, f, (x, y) in zip(sources, files, places, strict=True)]
+        alpha = [i for i in alpha_bands(first) if all(i in alpha_bands(file) for file in files)]
+        names = [_masked_by(alpha, source, file) for source, file in zip(sources, files, strict=True)]
+        parts = [(name, f, (x - left, y - top)) for name, f, (x, y) in zip(names, files, places, strict=True)]
         parts.reverse()  # what comes later in the text lies on top
         bands = "".join(
-            virtual_band(i, first, i, first.descriptions[i - 1], _sources(str(i), parts)) for i in first.indexes
+            virtual_band(i, first, i, first.descriptions[i - 1], _sources(str(i), parts, alpha), alpha)
+            for i in first.indexes
         )
-        alpha = ColorInterp.alpha in first.colorinterp
-        masked = not alpha and first.nodata is None
-        mask = f'<MaskBand><VRTRasterBand dataType="Byte">{_sources("mask,1", parts)}</VRTRasterBand></MaskBand>'
-        return virtual_raster(first, width, height, t, bands + (mask if masked else ""))
+        mask = mask_band(_sources("mask,1", parts, alpha)) if not alpha and first.nodata is None else ""
+        return virtual_raster(first, width, height, t, bands + mask)
     except RasterioError as error:
         raise DataError(f"{', '.join(sources)[:500]} cannot be read together ({error})", "parts of a scene") from error
     finally:
@@ -80,10 +82,25 @@ def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -
     return round(x), round(y)
 
 
+def _masked_by(alpha: Sequence[int], source: str, file: DatasetReader) -> str:
+    """Return a file's name, or a virtual raster of it whose mask is its alpha, where GDAL takes another for it."""
+    name, flags = vsi_name(source), file.mask_flag_enums[0]
+    if (MaskFlags.all_valid if alpha else MaskFlags.alpha) not in flags:
+        return name
+
+    def bands(index: int) -> str:
+        where = f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{index}</SourceBand>'
+        return f"<SimpleSource>{where}</SimpleSource>"
+
+    every = "".join(virtual_band(i, file, i, None, bands(i), alpha) for i in file.indexes)
+    mask = mask_band(bands(alpha[0])) if alpha else ""
+    return virtual_raster(file, file.width, file.height, file.transform, every + mask)
+
+
 Part = tuple[str, DatasetReader, tuple[int, int]]
 
 
-def _sources(band: str, parts: Sequence[Part]) -> str:
+def _sources(band: str, parts: Sequence[Part], alpha: Sequence[int]) -> str:
     """Return a band of every part; pixels of a part that it does not show leave those below as they are."""
     texts = []
     for name, file, (x, y) in parts:
@@ -95,7 +112,7 @@ def _sources(band: str, parts: Sequence[Part]) -> str:
             content += f"<NODATA>{file.nodatavals[int(band) - 1]!r}</NODATA>"
         elif band.startswith("mask"):
             content += "<NODATA>0</NODATA>"  # what it hides does not hide what lies below
-        elif MaskFlags.all_valid not in flags:
+        elif alpha or not {MaskFlags.all_valid, MaskFlags.alpha} & set(flags):
             content += "<UseMaskBand>true</UseMaskBand>"
         texts.append(f"<ComplexSource>{content}</ComplexSource>")
     return "".join(texts)

@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import aliases, choose
+from geodistill.raster.bands import aliases, alpha_bands, choose
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 from geodistill.raster.stored import (
@@ -24,7 +24,6 @@ from geodistill.raster.stored import (
     colour_table,
     common_type,
     has_data,
-    holds_alpha,
     png_is_complete,
     read_bands,
     read_mask,
@@ -89,13 +88,8 @@ class Raster:
             self._descriptions, self._tags = self._file.descriptions, self._file.tags()
         except UnicodeDecodeError:  # names of bands in another encoding
             self._descriptions, self._tags = (None,) * self._file.count, {}
-        alpha = [i for i, kind in enumerate(self._file.colorinterp, 1) if kind == ColorInterp.alpha]
-        tagged = bool(alpha)
-        if tagged and self._file.driver == "GTiff" and not holds_alpha(self._file, alpha[0]):
-            alpha = []
-        self._indexes = [i for i in self._file.indexes if i not in alpha] or list(self._file.indexes)
-        # The fourth band of some files is tagged as alpha and holds none: nothing is masked by it.
-        self._false_alpha = tagged and not alpha
+        self._alpha = alpha_bands(self._file) if ColorInterp.alpha in self._file.colorinterp else []
+        self._indexes = [i for i in self._file.indexes if i not in self._alpha]
         self._palette = colour_table(self._file, self._indexes[0]) if len(self._indexes) == 1 else None
         self._colours = [0, 1, 2]
         if bands is not None and self._palette is not None:
@@ -108,11 +102,9 @@ class Raster:
     def _look_at_masks(self, nodata: float | None) -> None:
         file, indexes = self._file, self._indexes
         flags = [file.mask_flag_enums[i - 1] for i in indexes]
-        from_band = [f for f in flags if MaskFlags.all_valid not in f and MaskFlags.nodata not in f]
-        if self._false_alpha:
-            from_band = [f for f in from_band if MaskFlags.alpha not in f]
+        # Alpha is read as a band: GDAL masks by it in files of two or four bands without nodata, near infrared too.
+        from_band = [f for f in flags if not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(f)]
         self._mask_bands = [] if not from_band else indexes[:1]
-        self._mask_is_alpha = any(MaskFlags.alpha in f for f in from_band)
         if from_band and not all(MaskFlags.per_dataset in f for f in from_band):
             self._mask_bands = indexes
         self._nodata = [
@@ -328,18 +320,17 @@ class Raster:
         try:
             with rasterio.Env(**NETWORK) if self.remote else nullcontext():
                 bands = read_bands(file, indexes, where)
-                masked = np.ones(bands[0].shape, bool)
+                shown = np.ones(bands[0].shape, bool)
                 if self._mask_bands:
-                    masked = read_mask(file, self._mask_bands, where)
+                    shown = read_mask(file, self._mask_bands, where)
+                alphas = [band != 0 for band in read_bands(file, self._alpha, where)] if self._alpha else []
         except RasterioError as error:
             raise DataError(
                 f"{self.source} is truncated or corrupt at row {window.row}, column {window.col}",
                 "a readable file",
                 "fetch or export it again",
             ) from error
-        opaque = has_data(bands, [self._nodata[p] for p in positions])
-        shown = np.ones_like(opaque) if self._mask_is_alpha else masked
-        opaque = opaque & masked if self._mask_is_alpha else opaque
+        opaque = np.logical_and.reduce([has_data(bands, [self._nodata[p] for p in positions]), *alphas])
         pixels = (bands if isinstance(bands, np.ndarray) else np.stack(bands)).astype(self._type, copy=False)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels)

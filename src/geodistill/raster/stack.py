@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.raster.bands import alpha_bands
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stored import colour_table, turn_of
 
@@ -44,8 +46,8 @@ def joined(sources: Sequence[str], neighbours: bool) -> str:
 def stack(sources: Sequence[str]) -> str:
     """Return the text of a GDAL virtual raster with all bands of files that show one place, in the order of the files.
 
-    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, scale and
-    offset, and answers to its file's name.
+    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, mask,
+    scale and offset, and answers to its file's name.
 
     Raises:
         DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.
@@ -81,8 +83,12 @@ def virtual_raster(file: DatasetReader, width: int, height: int, transform: Affi
     )
 
 
-def virtual_band(number: int, file: DatasetReader, index: int, name: str | None, sources: str) -> str:
+def virtual_band(
+    number: int, file: DatasetReader, index: int, name: str | None, sources: str, alpha: Collection[int]
+) -> str:
     """Return a band of a virtual raster, of the type, colour, nodata, scale and offset of a file's band.
+
+    A band tagged as alpha that is not among ``alpha`` is of no colour.
 
     Raises:
         DataError: GDAL has no virtual bands of that type.
@@ -92,11 +98,18 @@ def virtual_band(number: int, file: DatasetReader, index: int, name: str | None,
     if kind is None:
         raise DataError(f"{file.name} of type {file.dtypes[at]}", f"one of {', '.join(TYPES)}")
     tags = f"<Description>{escape(name)}</Description>" if name else ""
-    tags += f"<ColorInterp>{file.colorinterp[at].name.capitalize()}</ColorInterp>"
+    false_alpha = file.colorinterp[at] == ColorInterp.alpha and index not in alpha
+    colour = ColorInterp.undefined if false_alpha else file.colorinterp[at]
+    tags += f"<ColorInterp>{colour.name.capitalize()}</ColorInterp>"
     tags += palette_text(file, index)
     tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
     tags += f"<Offset>{file.offsets[at]!r}</Offset><Scale>{file.scales[at]!r}</Scale>"
     return f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}{sources}</VRTRasterBand>'
+
+
+def mask_band(sources: str) -> str:
+    """Return the mask of a virtual raster, or of one of its bands."""
+    return f'<MaskBand><VRTRasterBand dataType="Byte">{sources}</VRTRasterBand></MaskBand>'
 
 
 def palette_text(file: DatasetReader, index: int) -> str:
@@ -129,7 +142,13 @@ def _band(number: int, source: str, file: DatasetReader, index: int, place: tupl
     x, y, width, height = place
     part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
     part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
-    opened = escape(vsi_name(source))
-    content = f'<SourceFilename relativeToVRT="0">{opened}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
+    opened = f'<SourceFilename relativeToVRT="0">{escape(vsi_name(source))}</SourceFilename>'
+    masked = not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(file.mask_flag_enums[index - 1])
+    content = f"{opened}<SourceBand>{index}</SourceBand>{part}"
     content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
-    return virtual_band(number, file, index, name, f'<ComplexSource resampling="bilinear">{content}</ComplexSource>')
+    content += "<UseMaskBand>true</UseMaskBand>" if masked else ""
+    sources = f'<ComplexSource resampling="bilinear">{content}</ComplexSource>'
+    if masked:
+        mask = f"<SimpleSource>{opened}<SourceBand>mask,{index}</SourceBand>{part}</SimpleSource>"
+        sources += mask_band(mask)
+    return virtual_band(number, file, index, name, sources, alpha_bands(file))

@@ -311,25 +311,6 @@ def colour_table(file: DatasetReader, index: int) -> NDArray[np.uint8] | None:
     return table
 
 
-def holds_alpha(file: DatasetReader, index: int) -> bool:
-    """Whether a band tagged as alpha holds opacity: mostly 0 or the largest value, in five sampled places.
-
-    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too.
-    """
-    extremes, total = 0, 0
-    kind = np.dtype(file.dtypes[index - 1])
-    largest = np.iinfo(kind).max if kind.kind in "ui" else 1
-    for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
-        window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
-        try:
-            sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
-        except RasterioError:
-            continue
-        extremes += int(np.isin(sample, (0, largest)).sum())
-        total += sample.size
-    return extremes >= total / 2
-
-
 def png_is_complete(source: str) -> bool:
     """Walk the chunks of a PNG to the closing one: GDAL reads a whole truncated PNG without an error, as garbage.
 

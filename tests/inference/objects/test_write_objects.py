@@ -23,6 +23,7 @@ from geodistill.inference.objects.parts import LARGE, TRACED
 from geodistill.inference.objects.write_objects import write_objects
 from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
 from geodistill.inference.predict import outputs_of
+from geodistill.inference.vector import write_vectors
 from geodistill.spec import IGNORE_INDEX, Legend
 from tiny import tiny_networks, tiny_segmenter
 
@@ -162,6 +163,19 @@ def test_areas_and_lengths_in_degrees_are_those_of_the_ground(tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("side", [0.01, 0.1, 0.3, 0.5])
+def test_an_object_of_exactly_the_least_area_stays(side: float, tmp_path: Path) -> None:
+    classes = np.zeros((120, 120), np.uint8)
+    corners = [(row, col) for row in range(10, 110, 30) for col in range(10, 110, 30)]
+    for row, col in corners:
+        classes[row : row + 10, col : col + 10] = 2
+    made = write_map(tmp_path / "map.tif", classes, "EPSG:32633", from_origin(412_345.6, 5_412_345.6, side, side))
+    objects = write_objects(made, ["house"], min_area=100 * side**2)
+    polygons = write_vectors(made, min_area=100 * side**2, skip=[0])
+    assert (objects.objects, polygons.polygons) == (len(corners), len(corners))
+    assert write_objects(made, ["house"], min_area=100.1 * side**2).objects == 0
+
+
 def test_a_map_without_a_place_has_pixels(tmp_path: Path) -> None:
     made, confidence = write(tmp_path, None)
     frame = read(write_objects(made, ["house"], "fgb", confidence=confidence, min_area=9).path)

@@ -110,6 +110,7 @@ def write_objects(
 def _every_object(
     regions: Iterator[Region], maps: MapWindows, classes: ObjectClasses, ground: Ground, min_area: float
 ) -> Iterator[MapObject]:
+    min_area = ground.least(min_area)
     for region in regions:
         col, row = region.polygon.bounds[0], region.polygon.bounds[1]
         sides = ground.sides(col, row)

@@ -88,6 +88,21 @@ def test_strips_of_a_boundary_stratum_join(classes: Path, monkeypatch: pytest.Mo
     assert whole.equals(strips)
 
 
+def test_what_a_person_entered_is_not_drawn_over(classes: Path) -> None:
+    sample, points = draw(classes)
+    for column, text in (("reference", "field"), ("note", "clouds")):
+        pyogrio.write_dataframe(points.assign(**{column: [text, "", *[None] * 298]}), sample.path, layer="points")
+        with pytest.raises(OutputError, match=r"points\.gpkg holds 1 interpreted point; expected a new file"):
+            draw(classes)
+    pyogrio.write_dataframe(points.drop(columns="geometry"), sample.path, layer="mine", append=True)
+    with pytest.raises(OutputError, match="is no file that 'assess sample' wrote"):
+        draw(classes)
+    sample.path.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="is no file that 'assess sample' wrote"):
+        draw(classes)
+    assert sample.path.read_text(encoding="utf-8") == "mine"
+
+
 def strip(pixels: NDArray[np.uint8], areas: NDArray[np.float64]) -> StratumStrip:
     return StratumStrip(0, pixels, pixels, areas)
 

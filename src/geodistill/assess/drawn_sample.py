@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.assess.draw import StratumSampler, allocate
-from geodistill.assess.points import SamplePoints, StratumTable, write_points
+from geodistill.assess.points import SamplePoints, StratumTable, check_replaced, write_points
 from geodistill.assess.strata import BOUNDARY, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
 from geodistill.data.manifest import Manifest
@@ -98,12 +98,13 @@ def draw_sample(
     Raises:
         DataError: A file cannot be read, the map has no pixels, or it cannot be said where training places lie.
         RecipeError: There are fewer points than the strata ask for.
-        OutputError: The file cannot be written, or is read.
+        OutputError: The file cannot be written, is read, or holds interpreted points or anything else but a sample.
     """
     options, out = options or SampleOptions(), Path(out)
     check_suffix(out, (".gpkg",))
     manifest = options.manifest
     check_outputs([out], [classes, *([manifest] if isinstance(manifest, Path | str) else [])])
+    check_replaced(out)
     opened = open_map(classes, legend)
     ground, count = Ground(opened.grid), len(opened.legend)
     if options.boundary and count == IGNORE_INDEX:

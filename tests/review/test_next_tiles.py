@@ -109,6 +109,25 @@ def test_of_a_labelled_image_only_the_rows_own_part_counts(model: Path, tmp_path
     assert distances[0] > 1e-4
 
 
+def test_what_has_no_data_is_seen_as_zero_whatever_marks_it(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).uniform(1, 255, (3, 64, 128)).astype(np.float32)
+    pixels[:, :, :20], pixels[:, :, 64:] = np.nan, np.nan
+    images = [
+        make_raster(tmp_path / f"{name}.tif", pixels=np.nan_to_num(pixels, nan=nodata), nodata=nodata)
+        for name, nodata in (("zero", 0), ("far", -9999))
+    ]
+    dark = make_raster(tmp_path / "dark.tif", pixels=np.zeros((3, 64, 64), np.float32))
+    rows = (Row(images[1], None, "train", Window(0, 0, 64, 128)),)
+    Manifest(rows, ("red", "green", "blue")).save(tmp_path / "m.parquet")
+    zero, far = (choose_next([image], Segmenter.load(model), NextOptions()) for image in images)
+    assert zero.too_empty == far.too_empty == 1
+    assert zero.tiles[0].uncertainty == far.tiles[0].uncertainty
+    options = NextOptions(labelled=tmp_path / "m.parquet")
+    first, last = choose_next([images[0], dark], Segmenter.load(model), options).tiles
+    assert (first.image, last.image) == (dark, images[0]), "a part without data is nothing that is labelled"
+    assert last.distance == pytest.approx(0, abs=1e-5)
+
+
 @pytest.mark.parametrize(("changes", "grey"), [({"tile": 40}, False), ({}, True), ({}, False)])
 def test_images_that_a_label_folder_was_made_of_are_labelled(
     model: Path, tmp_path: Path, changes: dict[str, int], grey: bool

@@ -171,7 +171,7 @@ def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) 
             if valid.mean() < LEAST_VALID:
                 yield None
                 continue
-            features, probabilities = _look(pixels, model, options.encoder)
+            features, probabilities = _look(pixels, valid, model, options.encoder)
             sure = surenesses(probabilities, probabilities.amax(0), "entropy").numpy()
             classes = probabilities.argmax(0).numpy()[valid]
             share = float(np.isin(classes, weak).mean()) if weak else 0.0
@@ -179,9 +179,14 @@ def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) 
             yield NextTile(file, window, grid, 1 - float(sure[valid].mean()), share, features)
 
 
-def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None) -> tuple[Features, torch.Tensor]:
-    """Return the features of a tile, of length 1, and the probabilities ``(K, H, W)`` of its classes."""
-    image = torch.from_numpy(np.nan_to_num(pixels.astype(np.float32)))[None]
+def _look(
+    pixels: NDArray[np.generic], valid: NDArray[np.bool_], model: Segmenter, encoder: Encoder | None
+) -> tuple[Features, torch.Tensor]:
+    """Return the features of a tile, of length 1, and the probabilities ``(K, H, W)`` of its classes.
+
+    Where there is no data the network sees 0, as in training and on maps.
+    """
+    image = torch.from_numpy(np.nan_to_num(np.where(valid, pixels, 0).astype(np.float32)))[None]
     with torch.no_grad():
         last, logits = last_map(model, image)
         features = last if encoder is None else encoder_map(encoder, image)
@@ -197,4 +202,6 @@ def _known(manifest: Manifest, model: Segmenter, options: NextOptions, progress:
             check_bands(raster, model.spec.bands)
             for tile in tile_windows(area.height, area.width, options.tile or model.tile, 0):
                 window = replace(tile, row=area.row + tile.row, col=area.col + tile.col)
-                yield _look(raster.read(window)[0], model, options.encoder)[0]
+                pixels, valid = raster.read(window)
+                if valid.mean() >= LEAST_VALID:
+                    yield _look(pixels, valid, model, options.encoder)[0]

@@ -82,13 +82,16 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
         main(["data", "scan", "--images", str(images / "a.tif"), "--unlabelled", "--out", str(tmp_path / "m.parquet")])
         == 0
     )
-    alone = tmp_path / "alone.csv"
-    command[-3] = str(alone)
     capsys.readouterr()
     assert main([*command, "--labelled", str(tmp_path / "m.parquet")]) == 0
     assert "1 of them are not georeferenced, and in the list alone" in capsys.readouterr().out
-    assert not alone.with_suffix(".gpkg").exists()
-    assert [Path(row["image"]).name for row in csv.DictReader(alone.open())] == ["b.png"]
+    assert not out.with_suffix(".gpkg").exists(), "that of the first list"
+    assert [Path(row["image"]).name for row in csv.DictReader(out.open())] == ["b.png"]
+
+    squares.to_file(out.with_suffix(".gpkg"), layer="mine")
+    assert main(command) == 2
+    assert "next.gpkg is no file that 'label next' wrote" in capsys.readouterr().err
+    assert geopandas.read_file(out.with_suffix(".gpkg"), layer="mine").equals(squares)
 
 
 @pytest.mark.slow

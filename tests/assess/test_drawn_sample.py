@@ -23,7 +23,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.raster import Window
-from geodistill.spec import IGNORE_INDEX
+from geodistill.spec import IGNORE_INDEX, Legend
 
 PLACE = from_origin(500_000, 40_000, 0.5, 0.5)
 
@@ -128,6 +128,18 @@ def test_points_are_allocated() -> None:
     with pytest.raises(RecipeError, match="at least 20"):
         allocate([1, 1], [100, 100], 19, 10)
     assert SampleOptions(standard_error=0.01, expected=0.9).total == 900
+
+
+def test_many_classes_get_the_points_that_they_need_where_no_number_is_asked_for(tmp_path: Path) -> None:
+    bands = np.repeat(np.arange(8, dtype=np.uint8), 20)[:, None] * np.ones((1, 100), np.uint8)
+    bands[:1] = 8  # 100 pixels of a ninth class
+    made = write_map(tmp_path / "map.tif", bands, "EPSG:32636", PLACE, legend=Legend(tuple("abcdefghi")))
+    sample, points = draw(made, points=None, least=200)
+    assert set(sample.strata.values()) == {100, 200}
+    assert len(points) == 1700
+    assert len(draw(made, points=None, least=20)[1]) == SampleOptions().total == 319
+    with pytest.raises(RecipeError, match="at least 1700 points"):
+        draw(made, points=320, least=200)
 
 
 def test_training_places_get_no_points(classes: Path, tmp_path: Path) -> None:

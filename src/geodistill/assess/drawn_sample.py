@@ -26,7 +26,7 @@ class SampleOptions:
     """How points are drawn.
 
     Attributes:
-        points: How many; by default as many as `standard_error` asks for.
+        points: How many; by default as many as `standard_error` asks for, or as `least` does where those are more.
         standard_error: Standard error of the overall accuracy that is aimed at (0..1).
         expected: User's accuracy that is expected of the classes (0..1).
         least: Points of each stratum at least, so that the accuracy of a rare class is known too.
@@ -110,7 +110,7 @@ def draw_sample(
     if options.boundary and count == IGNORE_INDEX:
         raise DataError(f"{classes} has {count} classes", "fewer, for a boundary stratum", "leave --boundary out")
     places = None if manifest is None else TrainingPlaces(manifest, opened.grid)
-    sampler, left_out = StratumSampler(count + 1, options.total, options.seed), 0
+    sampler, left_out = StratumSampler(count + 1, max(options.total, options.least), options.seed), 0
     with small_cache():
         for strip in stratum_strips(opened, ground, options.boundary):
             if places is not None:
@@ -125,7 +125,10 @@ def draw_sample(
             "pixels with data outside training places",
             "assess a map of other places than those trained on" if left_out else "",
         )
-    counts = allocate(areas.tolist(), pixels.tolist(), options.total, options.least)
+    total = options.total
+    if options.points is None:
+        total = max(total, int(np.minimum(pixels, options.least).sum()))
+    counts = allocate(areas.tolist(), pixels.tolist(), total, options.least)
     names = [*opened.legend.names, BOUNDARY]
     write_points(out, _gather(sampler, counts, options.seed), _table(sampler, names, ground), opened.legend, ground)
     drawn = {name: n for name, n, size in zip(names, counts, pixels, strict=True) if size}

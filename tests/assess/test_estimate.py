@@ -1,7 +1,9 @@
 """From interpreted points to hectares: what was drawn and interpreted is read back, and what is amiss is refused."""
 
 import json
+import sqlite3
 from pathlib import Path
+from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
@@ -18,6 +20,7 @@ from geodistill.assess.drawn_sample import SampleOptions, draw_sample
 from geodistill.assess.estimate import estimate_areas
 from geodistill.cli import main
 from geodistill.errors import DataError
+from geodistill.spec import Legend
 
 PLACE = from_origin(500_000, 40_000, 10, 10)
 
@@ -142,6 +145,25 @@ def test_points_must_be_interpreted(points: Path) -> None:
     interpret(points, np.full((300, 400), 9, np.uint8))
     with pytest.raises(DataError, match=r"reference \?"):
         estimate_areas(points)
+
+
+def test_the_names_that_the_form_offers_are_the_classes(tmp_path: Path) -> None:
+    mapped = blobs(300, 400)
+    legend = Legend(("bare  soil", "forest ", "water\x07"))
+    made = write_map(tmp_path / "map.tif", mapped, "EPSG:32636", PLACE, legend=legend)
+    points = tmp_path / "points.gpkg"
+    draw_sample(made, points, SampleOptions(points=300))
+    frame = geopandas.read_file(points, layer="points")
+    with sqlite3.connect(points) as file:
+        ((style,),) = file.execute("SELECT styleQML FROM layer_styles")
+    offered = [option.get("value") for option in ElementTree.fromstring(style).iter("Option") if option.get("value")]
+    for names in (offered, legend.names):
+        frame["reference"] = np.array(names, object)[frame["class"]]
+        pyogrio.write_dataframe(frame, points, layer="points")
+        assert estimate_areas(points).estimates.overall.value == 1
+    alike = write_map(tmp_path / "alike.tif", mapped, "EPSG:32636", PLACE, legend=Legend(("a b", "a  b", "c")))
+    with pytest.raises(DataError, match="two classes that are shown as 'a b'"):
+        draw_sample(alike, tmp_path / "alike.gpkg")
 
 
 def test_what_is_no_sample_is_refused(points: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.assess.draw import StratumSampler, allocate
+from geodistill.assess.form import form_names
 from geodistill.assess.points import SamplePoints, StratumTable, check_replaced, write_points
 from geodistill.assess.strata import BOUNDARY, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
@@ -96,7 +97,8 @@ def draw_sample(
         legend: What the map's values mean, where it does not say so itself.
 
     Raises:
-        DataError: A file cannot be read, the map has no pixels, or it cannot be said where training places lie.
+        DataError: A file cannot be read, the map has no pixels, two of its classes are shown alike, or it cannot be
+            said where training places lie.
         RecipeError: There are fewer points than the strata ask for.
         OutputError: The file cannot be written, is read, or holds interpreted points or anything else but a sample.
     """
@@ -106,6 +108,7 @@ def draw_sample(
     check_outputs([out], [classes, *([manifest] if isinstance(manifest, Path | str) else [])])
     check_replaced(out)
     opened = open_map(classes, legend)
+    form_names(opened.legend)  # refused before the map is read
     ground, count = Ground(opened.grid), len(opened.legend)
     if options.boundary and count == IGNORE_INDEX:
         raise DataError(f"{classes} has {count} classes", "fewer, for a boundary stratum", "leave --boundary out")

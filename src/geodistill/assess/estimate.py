@@ -16,9 +16,11 @@ from rasterio.errors import RasterioError
 
 from geodistill.assess.estimate_tables import estimate_rows, estimate_text
 from geodistill.assess.estimators import SampleEstimates, StratifiedSample, estimate_from_sample
+from geodistill.assess.form import form_names
 from geodistill.assess.points import read_points
 from geodistill.errors import DataError, listed
 from geodistill.inference.any_map import open_map
+from geodistill.inference.style import plain_name
 from geodistill.spec import IGNORE_INDEX, Legend
 
 
@@ -117,9 +119,9 @@ def estimate_areas(
 
 def _references(column: pd.Series[Any], legend: Legend, path: Path | str) -> NDArray[np.int64]:
     """Return the class of each point, -1 where none was interpreted; numbers are taken for classes too."""
-    names = {name: index for index, name in enumerate(legend.names)}
+    names = {name: index for index, name in enumerate(form_names(legend))}
     numbers = {str(index): index for index in range(len(legend))}
-    texts = [("" if pd.isna(value) else str(value)).strip() for value in column]
+    texts = [plain_name(str(value)) if not pd.isna(value) and str(value).strip() else "" for value in column]
     odd = sorted({text for text in texts if text and text not in names and text not in numbers})
     if odd:
         raise DataError(f"{path}: reference {listed(odd)}", f"one of {', '.join(legend.names)}")

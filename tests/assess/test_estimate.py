@@ -20,7 +20,7 @@ from geodistill.assess.drawn_sample import SampleOptions, draw_sample
 from geodistill.assess.estimate import estimate_areas
 from geodistill.cli import main
 from geodistill.errors import DataError
-from geodistill.spec import Legend
+from geodistill.spec import IGNORE_INDEX, Legend
 
 PLACE = from_origin(500_000, 40_000, 10, 10)
 
@@ -130,6 +130,30 @@ def test_what_a_mask_hides_has_no_points_and_no_class(points: Path, tmp_path: Pa
     interpret(tmp_path / "fewer.gpkg", blobs(300, 400))
     counts = np.bincount(blobs(300, 400)[~hidden], minlength=256)[:3]
     assert estimate_areas(tmp_path / "fewer.gpkg").mapped == pytest.approx(counts * 100)
+
+
+def test_another_map_may_number_its_classes_otherwise(points: Path, tmp_path: Path) -> None:
+    truth = disturbed(0.3)
+    interpret(points, blobs(300, 400))
+    other = write_map(tmp_path / "other.tif", truth, "EPSG:32636", PLACE)
+    order = np.array([2, 0, 1, *[IGNORE_INDEX] * 253], np.uint8)[truth]
+    legend = Legend(("road", "house", "field"))
+    turned = write_map(tmp_path / "turned.tif", order, "EPSG:32636", PLACE, legend=legend)
+    expected = estimate_areas(points, other_map=other)
+    assert estimate_areas(points, other_map=turned).to_dict() == expected.to_dict()
+    strange = write_map(tmp_path / "strange.tif", truth, "EPSG:32636", PLACE, legend=Legend(("road", "house", "sea")))
+    with pytest.raises(DataError, match="has the classes road, house, sea"):
+        estimate_areas(points, other_map=strange)
+
+
+def test_points_that_are_left_out_may_lie_outside_another_map(points: Path, tmp_path: Path) -> None:
+    interpret(points, blobs(300, 400), known=700)
+    frame = geopandas.read_file(points, layer="points").iloc[700:]
+    part = blobs(300, 400)
+    part[frame["row"], frame["col"]] = IGNORE_INDEX
+    other = write_map(tmp_path / "other.tif", part, "EPSG:32636", PLACE)
+    estimate = estimate_areas(points, other_map=other, partial=True)
+    assert (estimate.points, estimate.estimates.overall.value) == (700, 1)
 
 
 def test_points_must_be_interpreted(points: Path) -> None:

@@ -142,6 +142,17 @@ def test_many_classes_get_the_points_that_they_need_where_no_number_is_asked_for
         draw(made, points=320, least=200)
 
 
+def test_pixels_off_the_earth_get_no_points(tmp_path: Path) -> None:
+    """A world map whose corners have a class."""
+    full = np.zeros((90, 180), np.uint8)
+    full[:, 90:] = 1
+    made = write_map(tmp_path / "map.tif", full, "ESRI:54009", from_origin(-18_041_000, 9_021_000, 200_456, 200_456))
+    strata = pyogrio.read_dataframe(draw(made)[0].path, layer="strata", read_geometry=False)
+    assert strata["area_m2"].sum() == pytest.approx(5.1e14, rel=0.01)
+    assert strata["pixels"].sum() == pytest.approx(full.size * np.pi / 4, rel=0.02)
+    assert len(draw(made, points=12_500)[1]) == 12_500
+
+
 def test_training_places_get_no_points(classes: Path, tmp_path: Path) -> None:
     """The second image lies in UTM zone 35, a corner of the third is validation data, the fourth is for tests."""
     make_raster(tmp_path / "a.tif", height=60, width=80, transform=PLACE @ PLACE.translation(20, 30))

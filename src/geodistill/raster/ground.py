@@ -94,13 +94,14 @@ class Ground:
         return placed
 
     def areas(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
-        """Return the square metres of polygons in the CRS; NaN where there is none."""
+        """Return the square metres of polygons in the CRS; NaN where there is none, or a vertex lies off the Earth."""
         if self.crs is None:
             return np.full(len(polygons), np.nan)
         if self._to_degrees is None:
             plane: NDArray[np.float64] = shapely.area(polygons) * self._unit**2
             return plane
-        around = shapely.orient_polygons(self._in_degrees(polygons))
+        with np.errstate(invalid="ignore"):  # vertices off the Earth
+            around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
 
     def perimeters(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:

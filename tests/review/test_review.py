@@ -84,6 +84,11 @@ def test_what_is_not_for_everybody(labels: Path) -> None:
         assert client.send("GET", f"/{server.token}/", Host="evil.example:80")[0] == 403
         assert client.send("POST", f"/{server.token}/state", b"{}", Origin="http://evil.example")[0] == 403
         assert client.send("GET", f"/{server.token}/")[0] == 200
+        for host, status in (("LOCALHOST:9000", 200), ("127.0.0.1", 200), ("127.0.0.1.evil:80", 403), ("[::1]:9", 403)):
+            assert client.send("GET", f"/{server.token}/", Host=host)[0] == status
+        for origin, status in (("http://localhost:9000", 200), ("http://localhost:8", 403), ("null", 403)):
+            headers = {"Host": "localhost:9000", "Origin": origin}
+            assert client.send("POST", f"/{server.token}/state", b'{"client": "1"}', **headers)[0] == status
         for path in ("review.html", "session.py", "../folders.py", "crop", "crop?id=x&zoom=0", "crop?id=99&zoom=0"):
             assert client.send("GET", f"/{server.token}/{path}")[0] in (400, 404), path
         for body in (b"", b"[]", b"{", b'{"client": 1}', b'{"a": 1, "a": 2}', b"[" * 3000):

@@ -23,6 +23,7 @@ from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
 from geodistill.review.next_tiles import NextOptions, NextTile, choose_next, spread
 from geodistill.segmenter import Segmenter
+from text_models import zoned_segmenter
 from tiny import tiny_spec
 
 
@@ -146,6 +147,28 @@ def test_images_that_a_label_folder_was_made_of_are_labelled(
         result = choose_next([source / "images"], Segmenter.load(model), options)
         assert {tile.image.name for tile in result.tiles} == {"new.png"}
         assert result.tiles[0].distance is not None
+
+
+def test_a_model_of_climate_zones_sees_each_image_under_its_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 255, (3, 32, 32)).astype(np.uint8)
+    place = from_origin(8.5, 52, 1e-5, 1e-5)
+    images = [
+        make_raster(tmp_path / "south.tif", pixels=pixels),
+        make_raster(tmp_path / "north.tif", pixels=pixels, crs="EPSG:4326", transform=place),
+    ]
+    model = zoned_segmenter()
+    rows = tuple(Row(image, None, "train", Window(0, 0, 32, 32)) for image in images)
+    Manifest(rows, ("red", "green", "blue")).save(tmp_path / "m.parquet")
+    zones = {"south.tif": "Af", "north.tif": "Cfb"}
+    result = choose_next(images, model, NextOptions())
+    for tile in result.tiles:
+        alone = model.for_prompt(model.prompts.index(zones[tile.image.name])).eval()
+        (same,) = choose_next([tile.image], alone, NextOptions()).tiles
+        assert tile.uncertainty == same.uncertainty
+    assert result.tiles[0].uncertainty != result.tiles[1].uncertainty
+    copy = make_raster(tmp_path / "copy.tif", pixels=pixels)
+    (tile,) = choose_next([copy], model, NextOptions(labelled=tmp_path / "m.parquet")).tiles
+    assert tile.distance == pytest.approx(0, abs=1e-5)
 
 
 def test_an_image_of_other_bands_is_named(model: Path, tmp_path: Path) -> None:

@@ -254,6 +254,12 @@ def test_the_command_line_prints_writes_and_refuses(
     assert main([*command, "--map", "x"]) == 2
 
 
+def test_changes_of_one_name_are_told_apart() -> None:
+    classes = Legend(("x", "x to y", "y", "y to z", "z"))
+    names = change_legend(classes, [(0, 3), (1, 4), (0, 4)]).names
+    assert names == ("unchanged", "'x' to 'y to z'", "'x to y' to 'z'", "x to z")
+
+
 def test_hectares_have_decimals_enough_for_the_map() -> None:
     drone = ChangeMatrix(("grass", "house"), np.array([[600.0, 36.0], [0.0, 25.0]]), "m2", 4.0)
     for text in ("0.0600  0.0036", "changed 0.0036 ha (5.45%)", "too small 0.0004 ha"):

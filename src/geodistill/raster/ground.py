@@ -150,7 +150,8 @@ class Ground:
         spread, known = over_pixels(areas), np.isfinite(areas)
         if not known.all():  # between a node on the Earth and one off it each pixel is looked at
             limb = np.nonzero(~np.isfinite(spread) & (over_pixels(known.astype(np.float64)) > 0))
-            spread[limb] = self._areas_at(limb[1] + 0.5, first + limb[0] + 0.5)
+            down, along = np.array(limb, np.float64) + 0.5
+            spread[limb] = self._areas_at(along, first + down)
         return np.nan_to_num(spread)
 
     def _areas_at(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:

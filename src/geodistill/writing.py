@@ -21,6 +21,11 @@ def json_number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def share_decimals(whole: float) -> int:
+    """Return decimals by which the shares of a whole can be told apart."""
+    return max(0, min(4, 5 - math.ceil(math.log10(whole)))) if whole > 0 else 0
+
+
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows as CSV, lines ending in a line feed; every text goes through `plain_cell`."""
     return "".join(f"{','.join(map(_written, row))}\n" for row in rows)

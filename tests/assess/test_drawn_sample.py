@@ -23,7 +23,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.raster import Window
-from geodistill.spec import IGNORE_INDEX
+from geodistill.spec import IGNORE_INDEX, Legend
 
 PLACE = from_origin(500_000, 40_000, 0.5, 0.5)
 
@@ -88,6 +88,21 @@ def test_strips_of_a_boundary_stratum_join(classes: Path, monkeypatch: pytest.Mo
     assert whole.equals(strips)
 
 
+def test_what_a_person_entered_is_not_drawn_over(classes: Path) -> None:
+    sample, points = draw(classes)
+    for column, text in (("reference", "field"), ("note", "clouds")):
+        pyogrio.write_dataframe(points.assign(**{column: [text, "", *[None] * 298]}), sample.path, layer="points")
+        with pytest.raises(OutputError, match=r"points\.gpkg holds 1 interpreted point; expected a new file"):
+            draw(classes)
+    pyogrio.write_dataframe(points.drop(columns="geometry"), sample.path, layer="mine", append=True)
+    with pytest.raises(OutputError, match="is no file that 'assess sample' wrote"):
+        draw(classes)
+    sample.path.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="is no file that 'assess sample' wrote"):
+        draw(classes)
+    assert sample.path.read_text(encoding="utf-8") == "mine"
+
+
 def strip(pixels: NDArray[np.uint8], areas: NDArray[np.float64]) -> StratumStrip:
     return StratumStrip(0, pixels, pixels, areas)
 
@@ -113,6 +128,29 @@ def test_points_are_allocated() -> None:
     with pytest.raises(RecipeError, match="at least 20"):
         allocate([1, 1], [100, 100], 19, 10)
     assert SampleOptions(standard_error=0.01, expected=0.9).total == 900
+
+
+def test_many_classes_get_the_points_that_they_need_where_no_number_is_asked_for(tmp_path: Path) -> None:
+    bands = np.repeat(np.arange(8, dtype=np.uint8), 20)[:, None] * np.ones((1, 100), np.uint8)
+    bands[:1] = 8  # 100 pixels of a ninth class
+    made = write_map(tmp_path / "map.tif", bands, "EPSG:32636", PLACE, legend=Legend(tuple("abcdefghi")))
+    sample, points = draw(made, points=None, least=200)
+    assert set(sample.strata.values()) == {100, 200}
+    assert len(points) == 1700
+    assert len(draw(made, points=None, least=20)[1]) == SampleOptions().total == 319
+    with pytest.raises(RecipeError, match="at least 1700 points"):
+        draw(made, points=320, least=200)
+
+
+def test_pixels_off_the_earth_get_no_points(tmp_path: Path) -> None:
+    """A world map whose corners have a class."""
+    full = np.zeros((90, 180), np.uint8)
+    full[:, 90:] = 1
+    made = write_map(tmp_path / "map.tif", full, "ESRI:54009", from_origin(-18_041_000, 9_021_000, 200_456, 200_456))
+    strata = pyogrio.read_dataframe(draw(made)[0].path, layer="strata", read_geometry=False)
+    assert strata["area_m2"].sum() == pytest.approx(5.1e14, rel=0.01)
+    assert strata["pixels"].sum() == pytest.approx(full.size * np.pi / 4, rel=0.02)
+    assert len(draw(made, points=12_500)[1]) == 12_500
 
 
 def test_training_places_get_no_points(classes: Path, tmp_path: Path) -> None:

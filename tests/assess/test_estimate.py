@@ -1,7 +1,9 @@
 """From interpreted points to hectares: what was drawn and interpreted is read back, and what is amiss is refused."""
 
 import json
+import sqlite3
 from pathlib import Path
+from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
@@ -18,6 +20,7 @@ from geodistill.assess.drawn_sample import SampleOptions, draw_sample
 from geodistill.assess.estimate import estimate_areas
 from geodistill.cli import main
 from geodistill.errors import DataError
+from geodistill.spec import IGNORE_INDEX, Legend
 
 PLACE = from_origin(500_000, 40_000, 10, 10)
 
@@ -129,6 +132,30 @@ def test_what_a_mask_hides_has_no_points_and_no_class(points: Path, tmp_path: Pa
     assert estimate_areas(tmp_path / "fewer.gpkg").mapped == pytest.approx(counts * 100)
 
 
+def test_another_map_may_number_its_classes_otherwise(points: Path, tmp_path: Path) -> None:
+    truth = disturbed(0.3)
+    interpret(points, blobs(300, 400))
+    other = write_map(tmp_path / "other.tif", truth, "EPSG:32636", PLACE)
+    order = np.array([2, 0, 1, *[IGNORE_INDEX] * 253], np.uint8)[truth]
+    legend = Legend(("road", "house", "field"))
+    turned = write_map(tmp_path / "turned.tif", order, "EPSG:32636", PLACE, legend=legend)
+    expected = estimate_areas(points, other_map=other)
+    assert estimate_areas(points, other_map=turned).to_dict() == expected.to_dict()
+    strange = write_map(tmp_path / "strange.tif", truth, "EPSG:32636", PLACE, legend=Legend(("road", "house", "sea")))
+    with pytest.raises(DataError, match="has the classes road, house, sea"):
+        estimate_areas(points, other_map=strange)
+
+
+def test_points_that_are_left_out_may_lie_outside_another_map(points: Path, tmp_path: Path) -> None:
+    interpret(points, blobs(300, 400), known=700)
+    frame = geopandas.read_file(points, layer="points").iloc[700:]
+    part = blobs(300, 400)
+    part[frame["row"], frame["col"]] = IGNORE_INDEX
+    other = write_map(tmp_path / "other.tif", part, "EPSG:32636", PLACE)
+    estimate = estimate_areas(points, other_map=other, partial=True)
+    assert (estimate.points, estimate.estimates.overall.value) == (700, 1)
+
+
 def test_points_must_be_interpreted(points: Path) -> None:
     with pytest.raises(DataError, match=r"900 of 900 points .* are not interpreted"):
         estimate_areas(points)
@@ -142,6 +169,25 @@ def test_points_must_be_interpreted(points: Path) -> None:
     interpret(points, np.full((300, 400), 9, np.uint8))
     with pytest.raises(DataError, match=r"reference \?"):
         estimate_areas(points)
+
+
+def test_the_names_that_the_form_offers_are_the_classes(tmp_path: Path) -> None:
+    mapped = blobs(300, 400)
+    legend = Legend(("bare  soil", "forest ", "water\x07"))
+    made = write_map(tmp_path / "map.tif", mapped, "EPSG:32636", PLACE, legend=legend)
+    points = tmp_path / "points.gpkg"
+    draw_sample(made, points, SampleOptions(points=300))
+    frame = geopandas.read_file(points, layer="points")
+    with sqlite3.connect(points) as file:
+        ((style,),) = file.execute("SELECT styleQML FROM layer_styles")
+    offered = [option.get("value") for option in ElementTree.fromstring(style).iter("Option") if option.get("value")]
+    for names in (offered, legend.names):
+        frame["reference"] = np.array(names, object)[frame["class"]]
+        pyogrio.write_dataframe(frame, points, layer="points")
+        assert estimate_areas(points).estimates.overall.value == 1
+    alike = write_map(tmp_path / "alike.tif", mapped, "EPSG:32636", PLACE, legend=Legend(("a b", "a  b", "c")))
+    with pytest.raises(DataError, match="two classes that are shown as 'a b'"):
+        draw_sample(alike, tmp_path / "alike.gpkg")
 
 
 def test_what_is_no_sample_is_refused(points: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -18,6 +19,7 @@ from factories import make_raster
 from geodistill.change.compare_maps import ChangeOptions, MapChange, compare_maps
 from geodistill.change.legends import change_legend, common_classes, parse_renames
 from geodistill.change.map_pair import may_be_shifted
+from geodistill.change.matrix import ChangeMatrix
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -250,6 +252,19 @@ def test_the_command_line_prints_writes_and_refuses(
     assert main([*command, "--device", "cpu"]) == 2
     assert "without --model" in capsys.readouterr().err
     assert main([*command, "--map", "x"]) == 2
+
+
+def test_changes_of_one_name_are_told_apart() -> None:
+    classes = Legend(("x", "x to y", "y", "y to z", "z"))
+    names = change_legend(classes, [(0, 3), (1, 4), (0, 4)]).names
+    assert names == ("unchanged", "'x' to 'y to z'", "'x to y' to 'z'", "x to z")
+
+
+def test_hectares_have_decimals_enough_for_the_map() -> None:
+    drone = ChangeMatrix(("grass", "house"), np.array([[600.0, 36.0], [0.0, 25.0]]), "m2", 4.0)
+    for text in ("0.0600  0.0036", "changed 0.0036 ha (5.45%)", "too small 0.0004 ha"):
+        assert text in str(drone)
+    assert "60,000,000  3,600,000" in str(replace(drone, areas=drone.areas * 1e9))
 
 
 @pytest.mark.parametrize("align", [False, True])

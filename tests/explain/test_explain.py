@@ -15,11 +15,14 @@ import browser
 from browser import Browser
 from factories import make_raster
 from geodistill.cli import main
+from geodistill.errors import DataError
 from geodistill.explain.explanation import explain_image, read_part, teacher_of
+from geodistill.explain.write_pictures import explain
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from reported import figures_of
+from text_models import zoned_segmenter
 
 SPEC = Spec(Legend(("ground", "<b>shed</b>")), ("red", "green", "blue"), mean=(90.0,) * 3, std=(50.0,) * 3)
 ARGUMENTS = {"architecture": "unet", "encoder": "test_resnet"}
@@ -57,6 +60,16 @@ def test_classes_doubt_and_evidence_are_the_models(folder: Path) -> None:
     assert explained.evidence.shape == (2, 64, 64)
     assert len(explained.features) == 2
     assert explained.strides[0] <= 16
+
+
+def test_a_model_of_climate_zones_is_explained_under_that_of_the_image(folder: Path, tmp_path: Path) -> None:
+    zoned_segmenter().save(tmp_path / "zoned")
+    zoned_segmenter(("Af",)).save(tmp_path / "one")
+    pages = [explain(tmp_path / name, folder / "tile.tif", tmp_path / f"{name}.html") for name in ("zoned", "one")]
+    assert all("Grad-CAM" in page.read_text(encoding="utf-8") for page in pages)
+    plain = make_raster(tmp_path / "plain.tif", height=64, width=64, crs=None)
+    with pytest.raises(DataError, match="does not say where it lies"):
+        explain(tmp_path / "zoned", plain, tmp_path / "plain.html")
 
 
 @pytest.mark.slow

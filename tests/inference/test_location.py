@@ -218,6 +218,15 @@ def test_images_named_by_their_region(model: Segmenter, tmp_path: Path) -> None:
     )
 
 
+def test_an_image_that_no_manifest_lists_says_where_it_lies(model: Segmenter, tmp_path: Path) -> None:
+    places, image = PerPlaceModel(model), make_raster(tmp_path / "kampala.tif")
+    with Raster(image) as raster:
+        assert places.at_image(raster).prompts == places.at_image(image).prompts == ("Af",)
+    with pytest.raises(DataError, match=r"nowhere\.tif does not say where it lies.*Segmenter\.for_prompt"):
+        places.at_image(make_raster(tmp_path / "nowhere.tif", crs=None))
+    assert PerPlaceModel(places.for_prompt(3)).at_image(tmp_path / "nowhere.tif").prompts == model.prompts[3:4]
+
+
 @pytest.mark.slow
 def test_evaluate_takes_a_coordinate(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = make_raster(tmp_path / "i.tif", height=32, width=32, crs=None)

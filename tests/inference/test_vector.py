@@ -107,6 +107,18 @@ def test_geojson_of_degrees_beyond_180_lies_within(west: float, tmp_path: Path) 
     assert (left, right) == ((-180, 180) if across else pytest.approx((west - 360, west - 351)))
 
 
+def test_a_polygon_at_the_limb_of_a_full_disk_is_kept_without_an_area(tmp_path: Path) -> None:
+    full = "+proj=geos +h=35785831 +lon_0=0 +ellps=GRS80 +units=m"
+    classes = np.full((30, 30), IGNORE_INDEX, np.uint8)
+    classes[10:20, 1:15], classes[14:16, 14:16] = 0, 1
+    place = from_origin(-5_570_248, 5_570_248, 371_350, 371_350)
+    vectors = write_vectors(write_map(tmp_path / "map.tif", classes, full, place), "parquet", min_area=1e6)
+    assert (vectors.polygons, vectors.left_out) == (2, 0)
+    areas = read(vectors.path).set_index("class")["area_m2"]
+    assert np.isnan(areas[0])
+    assert areas[1] == pytest.approx(4 * 371_350**2, rel=0.02)
+
+
 def test_what_a_mask_hides_has_no_polygons(tmp_path: Path) -> None:
     classes, hidden = blobs(), np.zeros((40, 50), bool)
     hidden[10:30, 20:] = True

@@ -38,6 +38,27 @@ def test_pixel_areas_are_those_of_geodesic_polygons(name: str) -> None:
         assert areas[row - 512, col] == pytest.approx(true, rel=2e-3 if name == "feet" else 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("crs", "left", "top", "side", "share"),
+    [
+        # A cap of 81.3 degrees across the antimeridian; then the world, each pixel by itself and from nodes.
+        ("+proj=geos +h=35785831 +lon_0=140 +ellps=GRS80 +units=m", -5_570_248, 5_570_248, 11_140, 0.424),
+        ("ESRI:54009", -18_041_000, 9_021_000, 100_000, 1.0),
+        ("ESRI:54009", -18_041_000, 9_021_000, 18_041, 1.0),
+    ],
+)
+def test_up_to_the_limb_every_pixel_has_its_area_and_beyond_it_none(
+    crs: str, left: float, top: float, side: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geodistill.raster.ground._NODES", 100_000.0)
+    height, width = (-int(2 * edge // side) for edge in (-top, left))
+    ground = Ground(Grid(height, width, CRS.from_string(crs), from_origin(left, top, side, side)))
+    areas = np.broadcast_to(ground.pixel_areas(0, height), (height, width))
+    assert np.isfinite(areas).all()
+    assert areas[0, 0] == 0
+    assert areas.sum() / 5.100656e14 == pytest.approx(share, rel=0.02)
+
+
 def _onto(xy: np.ndarray, transform: Affine) -> np.ndarray:
     return np.array([transform @ (x, y) for x, y in xy])
 

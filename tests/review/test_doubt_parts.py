@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detection_sets import make_detection_set, settings_of
 from geodistill.errors import DataError, RecipeError
 from geodistill.label.config import LabelSettings
+from geodistill.label.labelling import build
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import NO_RULES, Rules
@@ -21,6 +23,7 @@ from geodistill.review.doubt_parts import SHIFT, class_places, jitter_doubts, mo
 from geodistill.review.review_labels import ReviewOptions, open_review
 from promptable import save_promptable
 from reviewed import make_labels
+from text_models import zoned_segmenter
 from tiny import tiny_networks, tiny_segmenter
 
 
@@ -144,6 +147,22 @@ def test_a_review_asks_model_and_segmenter(tmp_path: Path) -> None:
     assert 0 < parts["jitter"] < 0.4
     with open_review(labels, ReviewOptions(sample=0)) as (session, _):
         assert session.view(1)["doubts"] == parts, "what was measured stays"
+
+
+@pytest.mark.parametrize("georeferenced", [True, False])
+def test_a_model_of_climate_zones_is_asked_under_that_of_the_image(tmp_path: Path, georeferenced: bool) -> None:
+    source = make_detection_set(tmp_path / "set", 2, georeferenced=georeferenced)
+    build(settings_of(source, background="sea"), tmp_path / "labels")
+    model = zoned_segmenter()
+    model.spec.legend.__dict__["names"] = ("sea", "ship", "dock")
+    model.save(tmp_path / "model")
+    options = ReviewOptions(model=tmp_path / "model", sample=0)
+    if not georeferenced:
+        with pytest.raises(DataError, match="does not say where it lies"), open_review(tmp_path / "labels", options):
+            pass
+        return
+    with open_review(tmp_path / "labels", options) as (session, _):
+        assert 0 <= session.view(1)["doubts"]["model"] <= 1
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
 from geodistill.review.next_tiles import NextOptions, NextTile, choose_next, spread
 from geodistill.segmenter import Segmenter
+from text_models import zoned_segmenter
 from tiny import tiny_spec
 
 
@@ -82,13 +83,16 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
         main(["data", "scan", "--images", str(images / "a.tif"), "--unlabelled", "--out", str(tmp_path / "m.parquet")])
         == 0
     )
-    alone = tmp_path / "alone.csv"
-    command[-3] = str(alone)
     capsys.readouterr()
     assert main([*command, "--labelled", str(tmp_path / "m.parquet")]) == 0
     assert "1 of them are not georeferenced, and in the list alone" in capsys.readouterr().out
-    assert not alone.with_suffix(".gpkg").exists()
-    assert [Path(row["image"]).name for row in csv.DictReader(alone.open())] == ["b.png"]
+    assert not out.with_suffix(".gpkg").exists(), "that of the first list"
+    assert [Path(row["image"]).name for row in csv.DictReader(out.open())] == ["b.png"]
+
+    squares.to_file(out.with_suffix(".gpkg"), layer="mine")
+    assert main(command) == 2
+    assert "next.gpkg is no file that 'label next' wrote" in capsys.readouterr().err
+    assert geopandas.read_file(out.with_suffix(".gpkg"), layer="mine").equals(squares)
 
 
 @pytest.mark.slow
@@ -109,6 +113,25 @@ def test_of_a_labelled_image_only_the_rows_own_part_counts(model: Path, tmp_path
     assert distances[0] > 1e-4
 
 
+def test_what_has_no_data_is_seen_as_zero_whatever_marks_it(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).uniform(1, 255, (3, 64, 128)).astype(np.float32)
+    pixels[:, :, :20], pixels[:, :, 64:] = np.nan, np.nan
+    images = [
+        make_raster(tmp_path / f"{name}.tif", pixels=np.nan_to_num(pixels, nan=nodata), nodata=nodata)
+        for name, nodata in (("zero", 0), ("far", -9999))
+    ]
+    dark = make_raster(tmp_path / "dark.tif", pixels=np.zeros((3, 64, 64), np.float32))
+    rows = (Row(images[1], None, "train", Window(0, 0, 64, 128)),)
+    Manifest(rows, ("red", "green", "blue")).save(tmp_path / "m.parquet")
+    zero, far = (choose_next([image], Segmenter.load(model), NextOptions()) for image in images)
+    assert zero.too_empty == far.too_empty == 1
+    assert zero.tiles[0].uncertainty == far.tiles[0].uncertainty
+    options = NextOptions(labelled=tmp_path / "m.parquet")
+    first, last = choose_next([images[0], dark], Segmenter.load(model), options).tiles
+    assert (first.image, last.image) == (dark, images[0]), "a part without data is nothing that is labelled"
+    assert last.distance == pytest.approx(0, abs=1e-5)
+
+
 @pytest.mark.parametrize(("changes", "grey"), [({"tile": 40}, False), ({}, True), ({}, False)])
 def test_images_that_a_label_folder_was_made_of_are_labelled(
     model: Path, tmp_path: Path, changes: dict[str, int], grey: bool
@@ -124,6 +147,28 @@ def test_images_that_a_label_folder_was_made_of_are_labelled(
         result = choose_next([source / "images"], Segmenter.load(model), options)
         assert {tile.image.name for tile in result.tiles} == {"new.png"}
         assert result.tiles[0].distance is not None
+
+
+def test_a_model_of_climate_zones_sees_each_image_under_its_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 255, (3, 32, 32)).astype(np.uint8)
+    place = from_origin(8.5, 52, 1e-5, 1e-5)
+    images = [
+        make_raster(tmp_path / "south.tif", pixels=pixels),
+        make_raster(tmp_path / "north.tif", pixels=pixels, crs="EPSG:4326", transform=place),
+    ]
+    model = zoned_segmenter()
+    rows = tuple(Row(image, None, "train", Window(0, 0, 32, 32)) for image in images)
+    Manifest(rows, ("red", "green", "blue")).save(tmp_path / "m.parquet")
+    zones = {"south.tif": "Af", "north.tif": "Cfb"}
+    result = choose_next(images, model, NextOptions())
+    for tile in result.tiles:
+        alone = model.for_prompt(model.prompts.index(zones[tile.image.name])).eval()
+        (same,) = choose_next([tile.image], alone, NextOptions()).tiles
+        assert tile.uncertainty == same.uncertainty
+    assert result.tiles[0].uncertainty != result.tiles[1].uncertainty
+    copy = make_raster(tmp_path / "copy.tif", pixels=pixels)
+    (tile,) = choose_next([copy], model, NextOptions(labelled=tmp_path / "m.parquet")).tiles
+    assert tile.distance == pytest.approx(0, abs=1e-5)
 
 
 def test_an_image_of_other_bands_is_named(model: Path, tmp_path: Path) -> None:

@@ -57,11 +57,12 @@ class StratumSampler:
             self._add(strip.top + first, strip.strata[rows], strip.classes[rows], areas[rows])
 
     def _add(self, top: int, strata: NDArray[np.uint8], classes: NDArray[np.uint8], areas: NDArray[np.float64]) -> None:
-        inside = strata != IGNORE_INDEX
+        inside = (strata != IGNORE_INDEX) & (areas > 0)  # what lies off the Earth has no area
         cells = strata[inside].astype(np.int64) * 255 + classes[inside]
         self.pixels += np.bincount(cells, minlength=self.pixels.size).reshape(self.pixels.shape)
         self.areas += np.bincount(cells, areas[inside], self.areas.size).reshape(self.areas.shape)
-        numbers = np.random.default_rng([self._seed, top]).standard_exponential(strata.shape) / areas
+        numbers = np.random.default_rng([self._seed, top]).standard_exponential(strata.shape)
+        numbers = np.divide(numbers, areas, out=np.full_like(numbers, np.inf), where=areas > 0)
         rows, cols = np.nonzero(inside & (numbers < self._limits[strata]))
         for stratum in np.unique(strata[rows, cols]).tolist():
             chosen = strata[rows, cols] == stratum

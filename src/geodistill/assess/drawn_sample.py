@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from geodistill.assess.draw import StratumSampler, allocate
-from geodistill.assess.points import SamplePoints, StratumTable, write_points
+from geodistill.assess.form import form_names
+from geodistill.assess.points import SamplePoints, StratumTable, check_replaced, write_points
 from geodistill.assess.strata import BOUNDARY, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
 from geodistill.data.manifest import Manifest
@@ -26,7 +27,7 @@ class SampleOptions:
     """How points are drawn.
 
     Attributes:
-        points: How many; by default as many as `standard_error` asks for.
+        points: How many; by default as many as `standard_error` asks for, or as `least` does where those are more.
         standard_error: Standard error of the overall accuracy that is aimed at (0..1).
         expected: User's accuracy that is expected of the classes (0..1).
         least: Points of each stratum at least, so that the accuracy of a rare class is known too.
@@ -96,20 +97,23 @@ def draw_sample(
         legend: What the map's values mean, where it does not say so itself.
 
     Raises:
-        DataError: A file cannot be read, the map has no pixels, or it cannot be said where training places lie.
+        DataError: A file cannot be read, the map has no pixels, two of its classes are shown alike, or it cannot be
+            said where training places lie.
         RecipeError: There are fewer points than the strata ask for.
-        OutputError: The file cannot be written, or is read.
+        OutputError: The file cannot be written, is read, or holds interpreted points or anything else but a sample.
     """
     options, out = options or SampleOptions(), Path(out)
     check_suffix(out, (".gpkg",))
     manifest = options.manifest
     check_outputs([out], [classes, *([manifest] if isinstance(manifest, Path | str) else [])])
+    check_replaced(out)
     opened = open_map(classes, legend)
+    form_names(opened.legend)  # refused before the map is read
     ground, count = Ground(opened.grid), len(opened.legend)
     if options.boundary and count == IGNORE_INDEX:
         raise DataError(f"{classes} has {count} classes", "fewer, for a boundary stratum", "leave --boundary out")
     places = None if manifest is None else TrainingPlaces(manifest, opened.grid)
-    sampler, left_out = StratumSampler(count + 1, options.total, options.seed), 0
+    sampler, left_out = StratumSampler(count + 1, max(options.total, options.least), options.seed), 0
     with small_cache():
         for strip in stratum_strips(opened, ground, options.boundary):
             if places is not None:
@@ -124,7 +128,10 @@ def draw_sample(
             "pixels with data outside training places",
             "assess a map of other places than those trained on" if left_out else "",
         )
-    counts = allocate(areas.tolist(), pixels.tolist(), options.total, options.least)
+    total = options.total
+    if options.points is None:
+        total = max(total, int(np.minimum(pixels, options.least).sum()))
+    counts = allocate(areas.tolist(), pixels.tolist(), total, options.least)
     names = [*opened.legend.names, BOUNDARY]
     write_points(out, _gather(sampler, counts, options.seed), _table(sampler, names, ground), opened.legend, ground)
     drawn = {name: n for name, n, size in zip(names, counts, pixels, strict=True) if size}

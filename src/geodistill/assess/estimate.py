@@ -16,9 +16,11 @@ from rasterio.errors import RasterioError
 
 from geodistill.assess.estimate_tables import estimate_rows, estimate_text
 from geodistill.assess.estimators import SampleEstimates, StratifiedSample, estimate_from_sample
+from geodistill.assess.form import form_names
 from geodistill.assess.points import read_points
 from geodistill.errors import DataError, listed
 from geodistill.inference.any_map import open_map
+from geodistill.inference.style import plain_name
 from geodistill.spec import IGNORE_INDEX, Legend
 
 
@@ -95,9 +97,8 @@ def estimate_areas(
     mapped = frame["class"].to_numpy(np.int64)
     if other_map is not None:
         mapped = _classes_at(other_map, map_legend, frame, legend)
-    inside = mapped != IGNORE_INDEX
-    if not inside.all():
-        raise DataError(f"{int((~inside).sum())} points lie where {other_map} has no data", "a map of the same places")
+    if outside := int((mapped[known] == IGNORE_INDEX).sum()):
+        raise DataError(f"{outside} points lie where {other_map} has no data", "a map of the same places")
     areas = strata.pixels if strata.area_m2 is None else strata.area_m2
     count = max(strata.stratum, default=0) + 1
     sizes = np.bincount(strata.stratum, areas, count).astype(np.float64)
@@ -117,9 +118,9 @@ def estimate_areas(
 
 def _references(column: pd.Series[Any], legend: Legend, path: Path | str) -> NDArray[np.int64]:
     """Return the class of each point, -1 where none was interpreted; numbers are taken for classes too."""
-    names = {name: index for index, name in enumerate(legend.names)}
+    names = {name: index for index, name in enumerate(form_names(legend))}
     numbers = {str(index): index for index in range(len(legend))}
-    texts = [("" if pd.isna(value) else str(value)).strip() for value in column]
+    texts = [plain_name(str(value)) if not pd.isna(value) and str(value).strip() else "" for value in column]
     odd = sorted({text for text in texts if text and text not in names and text not in numbers})
     if odd:
         raise DataError(f"{path}: reference {listed(odd)}", f"one of {', '.join(legend.names)}")
@@ -127,9 +128,9 @@ def _references(column: pd.Series[Any], legend: Legend, path: Path | str) -> NDA
 
 
 def _classes_at(classes: Path | str, map_legend: Legend | None, frame: Any, legend: Legend) -> NDArray[np.int64]:
-    """Return the classes of another map at the points."""
+    """Return the classes of another map at the points, as the sample numbers them."""
     other = open_map(classes, map_legend)
-    if other.legend.names != legend.names:
+    if {*other.legend.names} != {*legend.names}:
         raise DataError(
             f"{classes} has the classes {', '.join(other.legend.names)}", f"the sample's: {', '.join(legend.names)}"
         )
@@ -150,7 +151,10 @@ def _classes_at(classes: Path | str, map_legend: Legend | None, frame: Any, lege
     mapped = np.full(len(x), IGNORE_INDEX, np.int64)
     if values:
         hidden = np.array([np.ma.getmaskarray(value)[0] for value in values])
-        mapped[~beyond] = other.classes(np.array([value[0] for value in map(np.ma.getdata, values)]), hidden)
+        here = other.classes(np.array([value[0] for value in map(np.ma.getdata, values)]), hidden)
+        table = np.full(256, IGNORE_INDEX, np.int64)
+        table[: len(legend)] = [legend.names.index(name) for name in other.legend.names]
+        mapped[~beyond] = table[here]
     return mapped
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.assess.estimators import Estimated, SampleEstimates
-from geodistill.writing import aligned, json_number
+from geodistill.writing import aligned, json_number, share_decimals
 
 HECTARE = 10_000.0
 
@@ -40,8 +40,8 @@ def estimate_text(
     heads = ["class", f"mapped {shown}", f"area {shown} ± 95 %", "user's ± 95 %", "producer's ± 95 %"]
     rows = []
     for index, name in enumerate(names):
-        on_map = "-" if math.isnan(mapped[index]) else f"{mapped[index] * factor:,.{_decimals(area * factor)}f}"
-        cells = [name, on_map, _with_margin(estimates.area, index, area * factor, _decimals(area * factor))]
+        on_map = "-" if math.isnan(mapped[index]) else f"{mapped[index] * factor:,.{share_decimals(area * factor)}f}"
+        cells = [name, on_map, _with_margin(estimates.area, index, area * factor, share_decimals(area * factor))]
         cells += [_with_margin(figure, index, 1.0, 3) for figure in (estimates.user, estimates.producer)]
         rows.append(cells)
     overall = f"overall accuracy {float(estimates.overall.value):.3f} ± {float(estimates.overall.margin):.3f}"
@@ -54,8 +54,3 @@ def estimate_text(
 def _with_margin(figure: Estimated, index: int, factor: float, decimals: int) -> str:
     value, margin = figure.value[index] * factor, figure.margin[index] * factor
     return "-" if math.isnan(value) else f"{value:,.{decimals}f} ± {margin:,.{decimals}f}"
-
-
-def _decimals(whole: float) -> int:
-    """Return decimals by which the shares of a whole can be told apart."""
-    return max(0, min(4, 5 - math.ceil(math.log10(whole)))) if whole > 0 else 0

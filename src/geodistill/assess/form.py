@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from geodistill.errors import DataError
 from geodistill.inference.style import plain_name
 from geodistill.spec import Legend
 
@@ -11,8 +12,24 @@ SHOWN = ("id", "reference", "note")
 """Columns that the form shows. The map's class is hidden: who sees it agrees with it too often."""
 
 
+def form_names(legend: Legend) -> tuple[str, ...]:
+    """Return the classes as the form offers them, which are plain.
+
+    Raises:
+        DataError: Two of them cannot be told apart there.
+    """
+    names = tuple(map(plain_name, legend.names))
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"two classes that are shown as '{repeated}'", "names that differ in more than white space")
+    return names
+
+
 def point_style(legend: Legend, columns: tuple[str, ...]) -> str:
-    """Return the style (QML) of a layer of points with these columns."""
+    """Return the style (QML) of a layer of points with these columns.
+
+    Raises:
+        DataError: Two classes cannot be told apart in it.
+    """
     root = Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
     _add_symbols(root, legend)
     configuration = SubElement(root, "fieldConfiguration")
@@ -22,7 +39,7 @@ def point_style(legend: Legend, columns: tuple[str, ...]) -> str:
         config = SubElement(SubElement(field, "editWidget", type=kind), "config")
         if kind == "ValueMap":
             names = SubElement(SubElement(config, "Option", type="Map"), "Option", name="map", type="List")
-            for name in map(plain_name, legend.names):
+            for name in form_names(legend):
                 SubElement(SubElement(names, "Option", type="Map"), "Option", name=name, type="QString", value=name)
     editable = SubElement(root, "editable")
     for column in columns:
@@ -35,7 +52,7 @@ def _add_symbols(root: Element, legend: Legend) -> None:
     attributes = {"type": "categorizedSymbol", "attr": "reference", "symbollevels": "0", "forceraster": "0"}
     renderer = SubElement(root, "renderer-v2", attributes)
     categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
-    entries = [*zip(map(plain_name, legend.names), legend.colours, strict=True), ("", (255, 0, 255))]
+    entries = [*zip(form_names(legend), legend.colours, strict=True), ("", (255, 0, 255))]
     for position, (name, colour) in enumerate(entries):
         category = {"value": name, "symbol": str(position), "label": name or "to be interpreted", "render": "true"}
         SubElement(categories, "category", category)

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geodistill.assess.form import point_style
-from geodistill.errors import DataError
+from geodistill.errors import DataError, OutputError, counted
 from geodistill.files import atomic_path
-from geodistill.inference.geopackage import add_layer_style, fixed_time
+from geodistill.inference.geopackage import add_layer_style, fixed_time, layer_columns
 from geodistill.legend_entries import parse_colour
 from geodistill.raster.ground import Ground
 from geodistill.spec import Legend, hexadecimal
 
 COLUMNS = ("id", "reference", "note", "stratum", "class", "row", "col")
 """Columns of the points; the interpreter fills ``reference`` with the name of a class."""
+
+LAYERS = {"points", "pixels", "strata", "classes", "layer_styles"}
 
 Table = pd.DataFrame
 
@@ -55,6 +57,23 @@ class SamplePoints:
     index: NDArray[np.int64]
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
+
+
+def check_replaced(path: Path) -> None:
+    """Make sure that a new sample replaces nothing of a person's: at most a sample that nobody interpreted.
+
+    Raises:
+        OutputError: It would.
+    """
+    if not path.exists():
+        return
+    expected, mend = "a new file, or a sample as it was drawn", "move it, or choose another --out"
+    columns = layer_columns(path)
+    if columns.keys() != LAYERS or columns["points"] != COLUMNS:
+        raise OutputError(f"{path} is no file that 'assess sample' wrote", expected, mend)
+    entries = pyogrio.read_dataframe(path, layer="points", columns=["reference", "note"], read_geometry=False)
+    if filled := int((entries.fillna("") != "").any(axis=1).sum()):
+        raise OutputError(f"{path} holds {counted(filled, 'interpreted point')}", expected, mend)
 
 
 def write_points(path: Path, points: SamplePoints, strata: StratumTable, legend: Legend, ground: Ground) -> None:

@@ -101,6 +101,9 @@ def change_legend(classes: Legend, pairs: Sequence[tuple[int, int]]) -> Legend:
             f"{len(pairs)} kinds of change", f"at most {IGNORE_INDEX - 1}", "put classes together with --map OLD=NEW"
         )
     names = [f"{classes.names[a]} to {classes.names[b]}" for a, b in pairs]
+    # Of maps of changes "x" may become "y to z", and "x to y" become "z".
+    quoted = [f"{classes.names[a]!r} to {classes.names[b]!r}" for a, b in pairs]
+    names = [quote if names.count(name) > 1 else name for name, quote in zip(names, quoted, strict=True)]
     # Hues go by what a place has become, shades by what it was.
     count = len(classes)
     colours = []

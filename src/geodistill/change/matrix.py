@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.writing import aligned
+from geodistill.writing import aligned, share_decimals
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ChangeMatrix:
 
     def __str__(self) -> str:
         factor, unit = (1e-4, "ha") if self.unit == "m2" else (1.0, "pixels")
-        decimals = 0 if unit == "pixels" or self.areas.sum() * factor > 1e5 else 2
+        decimals = 0 if unit == "pixels" else share_decimals(self.areas.sum() * factor)
         head, *rows = self.rows()
         shown = [[f"from \\ to ({unit})", *head[1:]]]
         shown += [[str(row[0]), *(f"{value * factor:,.{decimals}f}" for value in row[1:])] for row in rows]

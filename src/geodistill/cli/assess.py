@@ -30,7 +30,7 @@ def sample_parser() -> VerbParser:
     add("--out", "the GeoPackage", required=True)
     add.switch("--json", "print JSON")
     add = parser.add_group("quality")
-    add("--points", "how many points", type=int, otherwise="as many as --standard-error asks for")
+    add("--points", "how many points", type=int, otherwise="as many as --standard-error asks for, or --least")
     error = "standard error of the overall accuracy that is aimed at"
     add("--standard-error", error, type=float, default=default.standard_error)
     add("--expected", "user's accuracy that is expected", type=float, default=default.expected)

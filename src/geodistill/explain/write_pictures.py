@@ -18,6 +18,7 @@ from geodistill.evaluation.shown_images import class_bytes, photo_bytes
 from geodistill.explain.components import Components, as_colours, principal_components, similarities, turned_to
 from geodistill.explain.explanation import Explanation, explain_image, read_part, teacher_of
 from geodistill.files import check_outputs, check_suffix, write_text
+from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.network import load_on
 from geodistill.raster import Window
 from geodistill.raster.source import source_files
@@ -59,14 +60,15 @@ def explain(model: Path | str, image: Path | str, out: Path | str, options: Expl
 
     Raises:
         ArtifactError: The model or its teacher is not at hand.
-        DataError: The image cannot be read or has other bands.
+        DataError: The image cannot be read, has other bands, or does not say where it lies under a model of climate
+            zones.
         RecipeError: The model has no encoder, or the part lies outside the image.
         OutputError: The page cannot be written.
     """
     options, path = options or ExplainOptions(), Path(out)
     check_suffix(path, PAGES)
     check_outputs([path], [*source_files(image), *model_files(model)])
-    segmenter = load_on(model, "cpu")
+    segmenter = PerPlaceModel(load_on(model, "cpu")).at_image(Path(image))
     pixels, window = read_part(image, segmenter.spec, options.window)
     teacher = teacher_of(segmenter, options.teacher) if options.with_teacher else None
     explained = explain_image(segmenter, teacher, pixels, window)

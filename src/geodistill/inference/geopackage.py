@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyogrio
+from pyogrio.errors import DataLayerError, DataSourceError
 
 STAMP = "2000-01-01T00:00:00.000Z"
 """Time of last change that a GeoPackage states: the real one would make every run's bytes others."""
@@ -40,6 +41,15 @@ def add_layer_style(package: Path, layer: str, style: str) -> None:
             " VALUES (?, ?, ?, '', ?, 0)",
             content,
         )
+
+
+def layer_columns(package: Path) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each layer of a GeoPackage, without that of geometries; none where it is no such file."""
+    try:
+        layers = [str(layer) for layer, _ in pyogrio.list_layers(package)]
+        return {layer: tuple(pyogrio.read_info(package, layer=layer)["fields"]) for layer in layers}
+    except (DataSourceError, DataLayerError):
+        return {}
 
 
 @contextmanager

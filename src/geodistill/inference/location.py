@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
+from geodistill.errors import DataError
 from geodistill.inference.options import LocationHint
 from geodistill.inference.windows import WindowPlan
 from geodistill.raster import Grid, Raster, Window
@@ -57,7 +60,8 @@ class PerPlaceModel:
         RecipeError: A place is said for a model that takes images alone.
     """
 
-    def __init__(self, segmenter: Segmenter, hint: LocationHint) -> None:
+    def __init__(self, segmenter: Segmenter, hint: LocationHint | None = None) -> None:
+        hint = hint or LocationHint()
         if not segmenter.prompts:
             hint.refuse_for_images_alone()
         self._segmenter, self._hint = segmenter, hint
@@ -71,6 +75,24 @@ class PerPlaceModel:
             UnknownNameError: There is no such zone or region.
         """
         return self._segmenter if len(self._segmenter.prompts) < 2 else self.for_prompt(self.prompt_of(row))
+
+    def at_image(self, image: Path | Raster) -> Segmenter:
+        """Return the model for where an image says that it lies; the model itself where it takes images alone.
+
+        Raises:
+            DataError: It does not say so, or lies in the open ocean.
+        """
+        if len(self._segmenter.prompts) < 2:
+            return self._segmenter
+        from geodistill.methods.metasegnet.text_table import prompt_row
+        from geodistill.text.places import find_place
+
+        try:
+            place = find_place(image).setting
+        except DataError as error:
+            mend = "make a model of one climate zone, in Python with Segmenter.for_prompt"
+            raise DataError(error.received, error.expected, mend) from error
+        return self.for_prompt(prompt_row(self._segmenter.prompts, place.zone, place.season))
 
     def prompt_of(self, row: Row) -> int:
         """Return the position of the prompt of a manifest's row, for a model that holds several.

@@ -96,7 +96,8 @@ def _batch(regions: list[Region], legend: Legend, ground: Ground, min_area: floa
     polygons = np.array([region.polygon for region in regions], object)
     placed = ground.place(polygons)
     areas = ground.areas(placed)
-    kept = (areas if ground.crs is not None else pixels) >= ground.least(min_area)
+    # A polygon with vertices off the Earth has no area, and is not small for that.
+    kept = ~((areas if ground.crs is not None else pixels) < ground.least(min_area))
     confidence = np.array([region.confidence for region in regions]) / STEPS
     names = np.array([plain_name(name) for name in legend.names], object)
     columns = [indices, names[indices], pixels, areas, confidence, shapely.to_wkb(placed)]

@@ -106,13 +106,14 @@ class Ground:
         return placed
 
     def areas(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
-        """Return the square metres of polygons in the CRS; NaN where there is none."""
+        """Return the square metres of polygons in the CRS; NaN where there is none, or a vertex lies off the Earth."""
         if self.crs is None:
             return np.full(len(polygons), np.nan)
         if self._to_degrees is None:
             plane: NDArray[np.float64] = shapely.area(polygons) * self._unit**2
             return plane
-        around = shapely.orient_polygons(self._in_degrees(polygons))
+        with np.errstate(invalid="ignore"):  # vertices off the Earth
+            around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
 
     def least(self, area: float) -> float:
@@ -144,7 +145,8 @@ class Ground:
     def pixel_areas(self, first: int, count: int) -> NDArray[np.float64]:
         """Return the square metres of each pixel of ``count`` rows, in a shape that broadcasts to ``(count, W)``.
 
-        All are 1 where the grid is not georeferenced: areas are then in pixels.
+        All are 1 where the grid is not georeferenced: areas are then in pixels. A pixel whose centre lies off the
+        Earth, beyond the limb of a full disk or of a world map, has 0.
         """
         if self.crs is None:
             return np.ones((1, 1))
@@ -157,7 +159,16 @@ class Ground:
         areas = self._areas_at(at_cols.ravel(), at_rows.ravel()).reshape(len(rows), len(cols))
         if np.ptp(areas, axis=1).max() <= 1e-9 * areas.max():
             return _spread(areas[:, :1], rows, first, count)
-        return _spread(_spread(areas, rows, first, count).T, cols, 0, self._grid.width).T
+
+        def over_pixels(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _spread(_spread(nodes, rows, first, count).T, cols, 0, self._grid.width).T
+
+        spread, known = over_pixels(areas), np.isfinite(areas)
+        if not known.all():  # between a node on the Earth and one off it each pixel is looked at
+            limb = np.nonzero(~np.isfinite(spread) & (over_pixels(known.astype(np.float64)) > 0))
+            down, along = np.array(limb, np.float64) + 0.5
+            spread[limb] = self._areas_at(along, first + down)
+        return np.nan_to_num(spread)
 
     def _areas_at(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return (self._plane_areas if self._to_degrees is None else self._round_areas)(cols, rows)
@@ -172,16 +183,21 @@ class Ground:
         """Return the square metres on the ellipsoid of pixels around points.
 
         ``M N cos(latitude) |d(longitude, latitude) / d(column, row)|``, M and N the radii of curvature along the
-        meridian and across it (Snyder 1987, equations 4-18 and 4-20).
+        meridian and across it (Snyder 1987, equations 4-18 and 4-20). NaN where a point lies off the Earth.
         """
         assert self._to_degrees is not None
-        lon, lat = np.radians(self._to_degrees(*self.coordinates(_ends(cols, rows)).T)).reshape(2, 4, -1)
+        cross = np.concatenate([_ends(cols, rows), np.column_stack([cols, rows])])
+        degrees = np.radians(self._to_degrees(*self.coordinates(cross).T)).reshape(2, 5, -1)
+        degrees = np.where(np.isfinite(degrees), degrees, np.nan)
+        # An end off the Earth is put as far from the point as the opposite one.
+        ends, opposite = degrees[:, :4], degrees[:, [1, 0, 3, 2]]
+        lon, lat = np.where(np.isfinite(ends), ends, 2 * degrees[:, 4:] - opposite)
         east, south = (np.remainder(lon[i] - lon[i + 1] + np.pi, 2 * np.pi) - np.pi for i in (0, 2))
         middle = lat.mean(0)
         flat = 1 - self._ellipsoid.es * np.sin(middle) ** 2
         radii = self._ellipsoid.a**2 * (1 - self._ellipsoid.es) / flat**2
-        degrees = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
-        areas: NDArray[np.float64] = degrees * radii * np.cos(middle)
+        turned = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
+        areas: NDArray[np.float64] = turned * radii * np.cos(middle)
         return areas
 
     def _in_degrees(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:

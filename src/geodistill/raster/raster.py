@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,7 @@ class Raster:
                 "a readable file",
                 "fetch or export it again",
             ) from error
-        opaque = np.logical_and.reduce([has_data(bands, [self._nodata[p] for p in positions]), *alphas])
+        opaque = reduce(np.logical_and, alphas, has_data(bands, [self._nodata[p] for p in positions]))
         pixels = (bands if isinstance(bands, np.ndarray) else np.stack(bands)).astype(self._type, copy=False)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels)

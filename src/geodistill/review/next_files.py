@@ -10,24 +10,37 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
+from geodistill.errors import OutputError, output_errors
 from geodistill.files import atomic_path, write_text
-from geodistill.inference.geopackage import fixed_time
+from geodistill.inference.geopackage import fixed_time, layer_columns
 from geodistill.review.next_tiles import NextTile
 from geodistill.writing import csv_text
 
+LAYER = "next"
 COLUMNS = ("rank", "image", "row", "col", "height", "width", "uncertainty", "weak", "distance", "lon", "lat")
 
 
 def next_files(out: Path | str) -> tuple[Path, Path]:
-    """Return the list and the GeoPackage that are written for ``out``, the list's name."""
-    return Path(out), Path(out).with_suffix(".gpkg")
+    """Return the list and the GeoPackage that are written for ``out``, the list's name.
+
+    Raises:
+        OutputError: Another file has the name of the GeoPackage.
+    """
+    package = Path(out).with_suffix(".gpkg")
+    if package.exists() and layer_columns(package) != {LAYER: COLUMNS}:
+        raise OutputError(
+            f"{package} is no file that 'label next' wrote", "none, or one of an earlier list", "choose another --out"
+        )
+    return Path(out), package
 
 
 def write_next(tiles: Sequence[NextTile], out: Path | str) -> tuple[list[Path], int]:
     """Write the list, and the GeoPackage where any tile lies on the ground; return both, and how many tiles do.
 
+    The GeoPackage of an earlier list goes where there is no new one.
+
     Raises:
-        OutputError: A file cannot be written.
+        OutputError: A file cannot be written, or another one has the name of the GeoPackage.
     """
     table, package = next_files(out)
     rows = [_row(rank, tile) for rank, tile in enumerate(tiles, 1)]
@@ -35,12 +48,14 @@ def write_next(tiles: Sequence[NextTile], out: Path | str) -> tuple[list[Path], 
     squares = [_square(tile) for tile in tiles]
     placed = [at for at, square in enumerate(squares) if square is not None]
     if not placed:
+        with output_errors(package):
+            package.unlink(missing_ok=True)
         return [table], 0
     columns = {name: [rows[at][k] for at in placed] for k, name in enumerate(COLUMNS)}
     frame = geopandas.GeoDataFrame(columns, geometry=[squares[at] for at in placed], crs="EPSG:4326")
     with atomic_path(package) as part, fixed_time():
         try:
-            pyogrio.write_dataframe(frame, part, layer="next", driver="GPKG")
+            pyogrio.write_dataframe(frame, part, layer=LAYER, driver="GPKG")
         except (DataSourceError, DataLayerError) as error:
             raise OSError(f"GeoPackage: {error}") from error
     return [table, package], len(placed)

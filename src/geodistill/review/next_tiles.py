@@ -15,6 +15,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.explain.feature_maps import encoder_map, last_map
+from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.sliding import check_bands, surenesses
 from geodistill.label.export import read_instances
 from geodistill.label.ledger import ACCOUNT, INSTANCES
@@ -103,7 +104,8 @@ def choose_next(
         progress: Show progress bars on a terminal.
 
     Raises:
-        DataError: There is no image, or one cannot be read or has other bands than the model.
+        DataError: There is no image, or one cannot be read, has other bands than the model, or does not say where it
+            lies under a model of climate zones.
         RecipeError: The model has no encoder, or a number makes no sense.
         UnknownNameError: The model has no such class.
     """
@@ -118,16 +120,16 @@ def choose_next(
     if not files:
         raise DataError(f"no image in {', '.join(map(str, images))} that is not labelled", "images")
     weak = [names.index(name) for name in options.weak]
-    tiles, too_empty = [], 0
+    tiles, too_empty, places = [], 0, PerPlaceModel(model)
     for file in progress_bar(files, "looking at images", progress):
-        for tile in _tiles(file, model, options, weak):
+        for tile in _tiles(file, places, options, weak):
             if tile is None:
                 too_empty += 1
             else:
                 tiles.append(tile)
     if not tiles:
         raise DataError(f"{too_empty} tiles, all with less than half of their pixels", "tiles with data")
-    known = [] if labelled is None else list(_known(labelled, model, options, progress))
+    known = [] if labelled is None else list(_known(labelled, places, options, progress))
     return NextTiles(spread(tiles, known, options.count), len(tiles), too_empty)
 
 
@@ -162,16 +164,17 @@ def _sources(manifest: Manifest) -> set[Path]:
         return {(root / entry["source"]).resolve() for entry in content["images"]}
 
 
-def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) -> Iterator[NextTile | None]:
+def _tiles(file: Path, places: PerPlaceModel, options: NextOptions, weak: list[int]) -> Iterator[NextTile | None]:
     """Yield the tiles of an image; ``None`` for one with too little data."""
     with Raster(file) as raster:
+        model = places.at_image(raster)
         check_bands(raster, model.spec.bands)
         for window in tile_windows(raster.grid.height, raster.grid.width, options.tile or model.tile, 0):
             pixels, valid = raster.read(window)
             if valid.mean() < LEAST_VALID:
                 yield None
                 continue
-            features, probabilities = _look(pixels, model, options.encoder)
+            features, probabilities = _look(pixels, valid, model, options.encoder)
             sure = surenesses(probabilities, probabilities.amax(0), "entropy").numpy()
             classes = probabilities.argmax(0).numpy()[valid]
             share = float(np.isin(classes, weak).mean()) if weak else 0.0
@@ -179,9 +182,14 @@ def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) 
             yield NextTile(file, window, grid, 1 - float(sure[valid].mean()), share, features)
 
 
-def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None) -> tuple[Features, torch.Tensor]:
-    """Return the features of a tile, of length 1, and the probabilities ``(K, H, W)`` of its classes."""
-    image = torch.from_numpy(np.nan_to_num(pixels.astype(np.float32)))[None]
+def _look(
+    pixels: NDArray[np.generic], valid: NDArray[np.bool_], model: Segmenter, encoder: Encoder | None
+) -> tuple[Features, torch.Tensor]:
+    """Return the features of a tile, of length 1, and the probabilities ``(K, H, W)`` of its classes.
+
+    Where there is no data the network sees 0, as in training and on maps.
+    """
+    image = torch.from_numpy(np.nan_to_num(np.where(valid, pixels, 0).astype(np.float32)))[None]
     with torch.no_grad():
         last, logits = last_map(model, image)
         features = last if encoder is None else encoder_map(encoder, image)
@@ -189,12 +197,14 @@ def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None
     return pooled.numpy(), logits.float().softmax(1)[0]
 
 
-def _known(manifest: Manifest, model: Segmenter, options: NextOptions, progress: bool) -> Iterator[Features]:
+def _known(manifest: Manifest, places: PerPlaceModel, options: NextOptions, progress: bool) -> Iterator[Features]:
     """Yield the features of what is labelled: of each row's own part of its image."""
     for entry in progress_bar(manifest.entries, "looking at labelled images", progress):
-        area = entry.window
+        area, model = entry.window, places.at(entry)
         with Raster(entry.image) as raster:
             check_bands(raster, model.spec.bands)
             for tile in tile_windows(area.height, area.width, options.tile or model.tile, 0):
                 window = replace(tile, row=area.row + tile.row, col=area.col + tile.col)
-                yield _look(raster.read(window)[0], model, options.encoder)[0]
+                pixels, valid = raster.read(window)
+                if valid.mean() >= LEAST_VALID:
+                    yield _look(pixels, valid, model, options.encoder)[0]

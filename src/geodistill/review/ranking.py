@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.label.decisions import has_mask
+from geodistill.lazy import load
 from geodistill.review.decision_store import DecisionStore, own_json
 from geodistill.review.doubt_parts import ObjectDoubt, class_places, doubt_of, jitter_doubts, model_doubts
 from geodistill.review.open_labels import OpenLabels
@@ -37,11 +38,13 @@ def rank_objects(
 
     Raises:
         RecipeError: A number makes no sense, or the model knows none of the classes.
-        DataError: An image cannot be read, or the segmenter is not at hand.
+        DataError: An image cannot be read, does not say where it lies under a model of climate zones, or the segmenter
+            is not at hand.
     """
     if sample < 0 or jitter < 0:
         raise RecipeError(f"sample {sample}, jitter {jitter}", "0 or more")
     places = None if model is None else class_places(model, labels.legend.names)
+    models = None if model is None else load("geodistill.inference.location:PerPlaceModel")(model)
     prompter = Prompter(labels, device)
     doubts: dict[int, ObjectDoubt] = {}
     for name in progress_bar(store.tiles(), "doubts", progress):
@@ -55,8 +58,9 @@ def rank_objects(
             embedding = prompter.embed(name)
             boxes, settings = labels.boxes(name), labels.settings
             shaken |= jitter_doubts(prompter.segmenter, embedding, boxes, left, settings, jitter)
-        if model is not None and places is not None and masked:
-            others |= model_doubts(model, places, tile_pixels(labels, name), masked)
+        if models is not None and places is not None and masked:
+            placed = models.at_image(labels.tiles[name][0].image)
+            others |= model_doubts(placed, places, tile_pixels(labels, name), masked)
         doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}
         if len(doubts) >= TOGETHER:
             store.set_doubts(doubts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -31,6 +32,8 @@ KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "
 
 LONGEST_BODY = 1 << 16
 """Bytes of a question at most."""
+
+_THIS_MACHINE = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)
 
 NO_TOKEN = "This review opens by the whole link that 'geodistill review' printed, token included.\n"
 
@@ -135,12 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _path(self) -> str | None:
         """Return what is asked for behind the token; ``None`` after a refusal.
 
-        A page of somebody else's may have this address by a name of its own, so the name is looked at as well.
+        A page of somebody else's may have this address by a name of its own, so the name is looked at as well. The port
+        is another one behind a tunnel.
         """
         first, _, path = urlsplit(self.path).path.removeprefix("/").partition("/")
-        names = {f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost")}
-        origin = self.headers.get("Origin", "")
-        known = self.headers.get("Host") in names and (not origin or origin.removeprefix("http://") in names)
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
+        known = bool(_THIS_MACHINE.fullmatch(host)) and origin.lower() in ("", f"http://{host.lower()}")
         if known and hmac.compare_digest(first.encode(), self.server.token.encode()):
             return path
         self.close_connection = True

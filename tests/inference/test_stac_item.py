@@ -139,6 +139,14 @@ def test_all_around_the_earth_the_box_is_as_wide_as_it(west: float) -> None:
     assert shapely.geometry.shape(geometry).area == pytest.approx(360 * 140)
 
 
+def test_around_a_pole_it_reaches_the_pole() -> None:
+    geometry, bbox = footprint(Grid(100, 100, CRS.from_epsg(3031), from_origin(-1_000_000, 1_000_000, 20_000, 20_000)))
+    assert geometry is not None
+    assert bbox == [-180, -90, 180, pytest.approx(-77, abs=0.1)]  # the corners are the furthest from the pole
+    assert shapely.geometry.shape(geometry).is_valid
+    assert shapely.geometry.shape(geometry).covers(shapely.points([[0, -89.9], [179, -89], [-90, -81]])).all()
+
+
 @pytest.mark.parametrize("grid", [UTM, Grid(60, 90), Grid(60, 90, CRS.from_epsg(4326), from_origin(179.99, 2, 1, 1))])
 def test_the_item_is_valid_by_the_schemas(grid: Grid, tmp_path: Path) -> None:
     maps = {"classes": tmp_path / "a.tif", "confidence": tmp_path / "a_confidence.tif", "polygons": tmp_path / "a.fgb"}

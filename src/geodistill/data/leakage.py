@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import pyproj
 import shapely
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
-from geodistill.raster import Raster, Window
-from geodistill.raster.ground import Ground
+from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.ground import Ground, outline_in_degrees
 
 SHRUNK = 256
 """Images are read at about this size for their fingerprint."""
@@ -83,31 +82,22 @@ def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> s
 def _look(row: Row) -> tuple[int, Any]:
     with Raster(row.image) as raster:
         pixels, _ = raster.read(row.window)
-        ground = _place(Ground(raster.grid), row.window)
+        ground = _place(raster.grid, row.window)
     step = max(1, min(pixels.shape[1:]) // SHRUNK)
     return fingerprint(pixels[:, ::step, ::step]), ground
 
 
-def _place(ground: Ground, window: Window) -> tuple[str, Any] | None:
+def _place(grid: Grid, window: Window) -> tuple[str, Any] | None:
     """Return where a window lies: ``earth`` and its outline on a plane of equal areas, or its own CRS and that there.
 
     The plane is longitude and sine of latitude (Lambert's cylinder), from -180 to 180 degrees.
     """
-    if ground.crs is None:
-        return None
-    corners = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
-    # Straight sides of one CRS are curves in another.
-    outline = shapely.transform(shapely.segmentize(corners, max(window.height, window.width) / 16), ground.coordinates)
-    if not ground.on_earth:  # a local CRS, or another planet
-        return ground.crs.to_wkt(), outline
-    to_degrees = pyproj.Transformer.from_crs(ground.crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_degrees.transform(*shapely.get_coordinates(outline).T)
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return ground.crs.to_wkt(), outline
-    lon = np.unwrap(lon, period=360)
-    if abs(lon[-1] - lon[0]) > 180:  # around a pole, which then is part of the outline
-        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90, 90], lat.mean()))
-    lon -= 360 * np.floor((lon.min() + 180) / 360)
+    outline = outline_in_degrees(grid, window)
+    if outline is None:  # a local CRS, or another planet
+        ground = Ground(grid)
+        ring = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
+        return None if ground.crs is None else (ground.crs.to_wkt(), shapely.transform(ring, ground.coordinates))
+    lon, lat = shapely.get_coordinates(outline).T
     flat = np.column_stack([lon, np.sin(np.radians(lat))])
     turns = [shapely.make_valid(shapely.Polygon(flat - (360 * turn, 0))) for turn in (0, 1)]
     return "earth", shapely.union_all(turns).intersection(shapely.box(-180, -1, 180, 1))

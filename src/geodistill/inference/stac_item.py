@@ -10,19 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyproj
 import shapely
-from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
-from rasterio.transform import GCPTransformer
 
 from geodistill.errors import RecipeError, printable
 from geodistill.files import write_text
 from geodistill.inference.sliding import STEPS
 from geodistill.inference.style import plain_name
 from geodistill.raster import Grid
+from geodistill.raster.ground import outline_in_degrees
 from geodistill.spec import IGNORE_INDEX, Legend
 
 if TYPE_CHECKING:
@@ -49,9 +46,6 @@ ANY_TIME = {"start_datetime": "1800-01-01T00:00:00Z", "end_datetime": "9999-12-3
 
 _ROUNDING = 1e-9
 """Degrees that are none."""
-
-_ALONG = 21
-"""Points along each side of a footprint: sides that are straight in a projection are curves in degrees."""
 
 
 def require_pystac() -> None:
@@ -178,7 +172,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     Across the antimeridian the outline is cut in two and the box goes from a larger longitude to a smaller one, as
     GeoJSON asks; all around the Earth, from -180 to 180.
     """
-    outline = unbroken_outline(grid)
+    outline = outline_in_degrees(grid)
     if outline is None:
         return None, None
     west, south, east, north = outline.bounds
@@ -187,29 +181,4 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     left = outline.intersection(shapely.box(-180, -90, 180, 90))
     right = shapely.transform(outline.intersection(shapely.box(180, -90, 540, 90)), lambda xy: xy - (360, 0))
     west, east = (west, east - 360) if east - west < 360 - _ROUNDING else (-180.0, 180.0)
-    return shapely.geometry.mapping(shapely.MultiPolygon([left, right])), [west, south, east, north]
-
-
-def unbroken_outline(grid: Grid) -> shapely.Polygon | None:
-    """Return a grid's outline in degrees, from west between -180 and 180 on; ``None`` where `footprint` has none."""
-    t = np.linspace(0, 1, _ALONG)[:-1]
-    cols = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * grid.width
-    rows = np.concatenate([np.zeros_like(t), t, np.ones_like(t), 1 - t]) * grid.height
-    if grid.gcps and grid.gcps_crs is not None:
-        with GCPTransformer(grid.control_points) as transformer:
-            xs, ys = transformer.xy(rows, cols, offset="ul")
-        crs = grid.gcps_crs
-    elif grid.crs is not None and not grid.transform.is_identity:
-        xs, ys = (grid.transform @ (cols, rows))[:2]
-        crs = grid.crs
-    else:
-        return None
-    try:
-        lon, lat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(xs, ys)
-    except (ProjError, CRSError):
-        return None  # a local grid, or another planet
-    lon = np.unwrap(np.asarray(lon), period=360)
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return None
-    lon -= 360 * np.floor((lon.min() + 180) / 360)
-    return shapely.Polygon(np.column_stack([lon, lat]))
+    return shapely.geometry.mapping(shapely.union_all([left, right])), [west, south, east, north]

@@ -28,9 +28,8 @@ from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.map_file import read_map_grid
 from geodistill.inference.pmtiles import write_pmtiles
-from geodistill.inference.stac_item import unbroken_outline
 from geodistill.raster import Grid
-from geodistill.raster.ground import Ground
+from geodistill.raster.ground import Ground, outline_in_degrees
 from geodistill.raster.web_map import EDGE, SIDE
 from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
@@ -90,7 +89,7 @@ def check_place(grid: Grid, source: str) -> None:
     """
     if grid.crs is None and grid.gcps_crs is None:
         raise DataError(f"{source} has no CRS", "a scene that says where it lies, for --web-tiles")
-    outline = unbroken_outline(grid)
+    outline = outline_in_degrees(grid)
     _, south, _, north = (0, 0, 0, 0) if outline is None else outline.bounds
     if max(south, -north) >= _NORTH:
         raise DataError(
@@ -128,7 +127,7 @@ def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
 
 def antimeridian_gap(grid: Grid) -> float | None:
     """Return a longitude far from a map that lies across the antimeridian; ``None`` for one that does not."""
-    outline = unbroken_outline(grid)
+    outline = outline_in_degrees(grid)
     west, _, east, _ = (0, 0, 0, 0) if outline is None else outline.bounds
     if east <= 180:
         return None

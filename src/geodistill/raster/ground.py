@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.transform import GCPTransformer
 
-from geodistill.raster.grid import Grid
+from geodistill.raster.grid import Grid, Window
 
 _SHARE = 1e-4
 """Of a pixel's side: GeoJSON's last decimal, so that no polygon's area moves by a thousandth."""
@@ -23,6 +23,9 @@ _DISTORTION = 0.005
 
 _ROUNDING = 1e-6
 """Share of an area by which coordinates of millions of metres move that of pixels of a centimetre."""
+
+_ALONG = 20
+"""Parts of a grid's longer side between points of its outline: sides straight in a projection are curves in degrees."""
 
 _NODES = 10_000.0
 """Metres between the places that the area of a pixel is computed at; between them it is interpolated."""
@@ -225,3 +228,24 @@ def _spread(areas: NDArray[np.float64], nodes: NDArray[np.float64], first: int, 
     at = np.arange(first, first + count) + 0.5
     spread = [np.interp(at, nodes, column) for column in areas.T]
     return np.stack(spread, axis=1)
+
+
+def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Polygon | None:
+    """Return the unbroken outline of a grid, or of a window of it, in longitudes (from -180..180 on) and latitudes.
+
+    One around a pole goes on to it. ``None`` where the grid is not georeferenced or not on Earth, or reaches beyond it.
+    """
+    ground = Ground(grid)
+    if not ground.on_earth:
+        return None
+    w = window or grid.whole
+    ring = shapely.box(w.col, w.row, w.col + w.width, w.row + w.height)
+    placed = shapely.transform(shapely.segmentize(ring, max(w.width, w.height) / _ALONG), ground.coordinates)
+    to_degrees = pyproj.Transformer.from_crs(ground.crs, "EPSG:4326", always_xy=True).transform
+    lon, lat = to_degrees(*shapely.get_coordinates(placed).T)
+    lon = np.unwrap(lon, period=360)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return None
+    if abs(lon[-1] - lon[0]) > 180:
+        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90, 90], lat.mean()))
+    return shapely.Polygon(np.column_stack([lon - 360 * np.floor((lon.min() + 180) / 360), lat]))

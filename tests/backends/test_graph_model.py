@@ -141,6 +141,27 @@ def test_classes_coarse_maps_and_a_fixed_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(model(PIXELS), coarse)
 
 
+AXIS = numpy_helper.from_array(np.array([0], np.int64), "a")
+NAMED = GraphFlags(Legend(("a", "b", "c")), scale="1/255")
+
+
+def test_one_images_axis_may_be_left_out(tmp_path: Path) -> None:
+    dropped = [helper.make_node("Squeeze", ["x", "a"], ["y"])]
+    model = GraphSegmenter(graph(tmp_path / "m.onnx", dropped, weights=[AXIS], axes=(1, 3, 8, 8)), NAMED)
+    torch.testing.assert_close(model(PIXELS), PIXELS / 255)
+    turned = [helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0, 2, 3])]
+    with pytest.raises(ArtifactError, match=r"gives \(3, 2, 8, 8\) .* a map with a channel per class"):
+        GraphSegmenter(graph(tmp_path / "t.onnx", turned, axes=(2, 3, 8, 8)), NAMED)
+
+
+def test_classes_may_be_floats(tmp_path: Path) -> None:
+    highest = [helper.make_node("ArgMax", ["x"], ["c"], axis=1), helper.make_node("Cast", ["c"], ["y"], to=1)]
+    path = graph(tmp_path / "m.onnx", highest)
+    assert torch.equal(GraphSegmenter(path, NAMED)(PIXELS).argmax(1), PIXELS.argmax(1))
+    with pytest.raises(ArtifactError, match="give --classes"):
+        GraphSegmenter(path, GraphFlags(scale="1"))
+
+
 ENDLESS = helper.make_graph(
     [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Sin", ["v"], ["w"])],
     "body",

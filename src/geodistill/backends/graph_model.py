@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from geodistill.backends.graph import quiet_options, require, runtime_errors
 from geodistill.backends.graph_bounds import GraphShape, look_at_graph, read_graph, refuse_giants
 from geodistill.backends.graph_facts import GraphFacts, facts_beside, facts_inside, for_bands
-from geodistill.backends.graph_outputs import OutputReader
+from geodistill.backends.graph_outputs import OutputReader, as_maps
 from geodistill.description import check_tile
 from geodistill.errors import ArtifactError, DataError, RecipeError, first_line
 from geodistill.segmenter import Segmenter
@@ -110,7 +110,8 @@ class GraphSegmenter(Segmenter):
         # Noise from end to end of what the network takes: what comes out says what kind of values they are.
         probe = np.random.default_rng(0).normal(size=(batch, channels, self.tile, self.tile))
         values = (probe * _column(std) + _column(mean)) if facts.inside else probe
-        self._reader = OutputReader.of(self._run(values), facts.legend, facts.threshold, self.tile, self.path)
+        about = (facts.legend, facts.threshold, self.tile, self.path)
+        self._reader = OutputReader.of(self._run(values), *about, batch=batch)
         legend = facts.legend or Legend(tuple(f"class {i}" for i in range(self._reader.classes)))
         bands = facts.bands or tuple(f"input {i + 1}" for i in range(channels))
         self.spec = Spec(self._reader.legend(legend, self.path), bands, mean, std, facts.gsd)
@@ -159,7 +160,7 @@ class GraphSegmenter(Segmenter):
             part = pixels[first : first + count]
             filled = np.zeros((count, *part.shape[1:]), np.float32)
             filled[: len(part)] = part
-            parts.append(self._run(filled)[: len(part)])
+            parts.append(as_maps(self._run(filled), count)[: len(part)])
         return self._reader.logits(torch.from_numpy(np.concatenate(parts))).to(image.device)
 
     def write(self, folder: Path) -> NoReturn:

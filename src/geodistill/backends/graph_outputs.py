@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import ArtifactError
@@ -19,6 +20,13 @@ _LEAST = 1e-12
 
 _SURE = 20.0
 """Logit of a class that a graph names without a probability."""
+
+
+def as_maps(values: NDArray[Any], batch: int) -> NDArray[Any]:
+    """Return the values for a batch as ``(B, K, h, w)``: a graph may leave out one channel's axis, or one image's."""
+    if values.ndim != 3:
+        return values
+    return values[:, None] if len(values) == batch else values[None]
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,10 @@ class OutputReader:
     threshold: float = 0.0
 
     @classmethod
-    def of(cls, values: Any, legend: Legend | None, threshold: float | None, size: int, path: Path) -> OutputReader:
-        """Tell from the values for one batch of noise what they are.
+    def of(
+        cls, values: Any, legend: Legend | None, threshold: float | None, size: int, path: Path, *, batch: int
+    ) -> OutputReader:
+        """Tell from the values for ``batch`` images of noise what they are.
 
         Raises:
             ArtifactError: They are no map of classes.
@@ -49,9 +59,13 @@ class OutputReader:
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             what = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
             raise ArtifactError(f"{path} gives values of the type {what}", "numbers of a map of classes")
-        channels = values.shape[1] if values.ndim == 4 else 1
-        whole = np.issubdtype(values.dtype, np.integer)
-        square = values.ndim in (3, 4) and values.shape[-1] == values.shape[-2] <= size
+        maps = as_maps(values, batch)
+        channels = maps.shape[1] if maps.ndim == 4 and len(maps) == batch else 0
+        whole = np.issubdtype(values.dtype, np.integer) or (
+            # Classes that were made floats.
+            channels == 1 and bool((values == np.rint(values)).all() and (values > 1).any())
+        )
+        square = channels > 0 and values.shape[-1] == values.shape[-2] <= size
         finite = whole or bool(np.isfinite(values).all())
         if not square or not finite or not 1 <= channels <= 255 or (whole and (channels > 1 or legend is None)):
             raise ArtifactError(
@@ -83,8 +97,7 @@ class OutputReader:
         return named
 
     def logits(self, values: Tensor) -> Tensor:
-        """Return a graph's values as ``(B, K, size, size)`` float32 logits."""
-        values = values if values.ndim == 4 else values[:, None]
+        """Return a graph's values, see `as_maps`, as ``(B, K, size, size)`` float32 logits."""
         if self.kind == "classes":
             maps = torch.nn.functional.one_hot(values[:, 0].long().clamp(0, self.classes - 1), self.classes)
             return self._enlarged(_SURE * maps.movedim(3, 1).float())

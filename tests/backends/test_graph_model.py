@@ -162,6 +162,38 @@ def test_classes_may_be_floats(tmp_path: Path) -> None:
         GraphSegmenter(path, GraphFlags(scale="1"))
 
 
+def surprising(path: Path, nodes: Sequence[Any], more: float) -> Path:
+    """Write a graph that gives ``v``, which the nodes make, and ``more`` on top where a sample is below -1000."""
+    nodes = [
+        *nodes,
+        helper.make_node("ReduceMin", ["x", "band"], ["l"]),
+        helper.make_node("Less", ["l", "least"], ["b"]),
+        helper.make_node("Cast", ["b"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "more"], ["m"]),
+        helper.make_node("Add", ["v", "m"], ["y"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([1], np.int64), "band"),
+        numpy_helper.from_array(np.array(-1000, np.float32), "least"),
+        numpy_helper.from_array(np.array(more, np.float32), "more"),
+    ]
+    return graph(path, nodes, weights=weights)
+
+
+@pytest.mark.parametrize("odd", [-1, 253, 0.5])
+def test_classes_that_nothing_names_are_refused(odd: float, tmp_path: Path) -> None:
+    highest = [helper.make_node("ArgMax", ["x"], ["c"], axis=1), helper.make_node("Cast", ["c"], ["v"], to=1)]
+    path = surprising(tmp_path / "m.onnx", highest, odd)
+    with pytest.raises(ArtifactError, match="gives the class 2; expected 0 to 1, as 2 are named"):
+        GraphSegmenter(path, GraphFlags(Legend(("a", "b")), scale="1"))
+    model = GraphSegmenter(path, GraphFlags(Legend(("a", "b", "c")), scale="1"))
+    images = PIXELS.clone()
+    assert torch.equal(model(images).argmax(1), PIXELS.argmax(1))
+    images[2, :, 4, 4] = torch.tensor([255.0, 0, -2000])
+    with pytest.raises(ArtifactError, match=f"gives the class {odd}; expected 0 to 2"):
+        model(images)
+
+
 ENDLESS = helper.make_graph(
     [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Sin", ["v"], ["w"])],
     "body",

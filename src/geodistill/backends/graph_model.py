@@ -141,7 +141,7 @@ class GraphSegmenter(Segmenter):
         """Segment images ``(B, C, H, W)`` float32 in sensor units -> ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The graph fails, or is still running after `SECONDS`.
+            ArtifactError: The graph fails, is still running after `SECONDS`, or gives other values than for noise.
             DataError: There are samples above what the model is made for.
         """
         pixels = image.detach().cpu().contiguous().numpy()
@@ -161,7 +161,7 @@ class GraphSegmenter(Segmenter):
             filled = np.zeros((count, *part.shape[1:]), np.float32)
             filled[: len(part)] = part
             parts.append(as_maps(self._run(filled), count)[: len(part)])
-        return self._reader.logits(torch.from_numpy(np.concatenate(parts))).to(image.device)
+        return self._reader.logits(np.concatenate(parts), self.path).to(image.device)
 
     def write(self, folder: Path) -> NoReturn:
         """Refuse: a graph has no weights that a Segmenter could hold.

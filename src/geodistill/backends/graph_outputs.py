@@ -76,7 +76,9 @@ class OutputReader:
         if threshold is not None and not 0 <= threshold < 1:
             raise ArtifactError(f"{path} with the threshold {threshold}", "a probability, 0 to below 1")
         if whole:
-            return cls("classes", len(legend or ()), size)
+            reader = cls("classes", len(legend or ()), size)
+            reader.check(maps, path)
+            return reader
         shares = bool((values >= 0).all() and (values <= 1).all())
         if channels == 1:
             return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
@@ -96,11 +98,33 @@ class OutputReader:
             )
         return named
 
-    def logits(self, values: Tensor) -> Tensor:
-        """Return a graph's values, see `as_maps`, as ``(B, K, size, size)`` float32 logits."""
+    def check(self, values: NDArray[Any], path: Path) -> None:
+        """Refuse values that are not of the kind: noise shows some of what a graph gives, and images more.
+
+        Raises:
+            ArtifactError: They are classes that nothing names.
+        """
+        if self.kind != "classes":
+            return
+        others = values[(values < 0) | (values >= self.classes) | (values != np.rint(values))]
+        if others.size:
+            raise ArtifactError(
+                f"{path} gives the class {others[0]:g}",
+                f"0 to {self.classes - 1}, as {self.classes} are named",
+                "name all that it gives, with --classes",
+            )
+
+    def logits(self, maps: NDArray[Any], path: Path) -> Tensor:
+        """Return a graph's values, see `as_maps`, as ``(B, K, size, size)`` float32 logits.
+
+        Raises:
+            ArtifactError: They are not of the kind.
+        """
+        self.check(maps, path)
+        values = torch.from_numpy(maps)
         if self.kind == "classes":
-            maps = torch.nn.functional.one_hot(values[:, 0].long().clamp(0, self.classes - 1), self.classes)
-            return self._enlarged(_SURE * maps.movedim(3, 1).float())
+            classes = torch.nn.functional.one_hot(values[:, 0].long(), self.classes)
+            return self._enlarged(_SURE * classes.movedim(3, 1).float())
         values = self._enlarged(values.float())
         if self.kind.startswith("yes"):
             logit = values if self.kind == "yes-logit" else torch.logit(values, _LEAST)

@@ -194,6 +194,36 @@ def test_classes_that_nothing_names_are_refused(odd: float, tmp_path: Path) -> N
         model(images)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_that_lie_between_0_and_1_for_dark_images(channels: int, tmp_path: Path) -> None:
+    """Half less a fiftieth of the samples, which are bytes: noise of deviation 1 stays between 0 and 1."""
+    nodes = [
+        helper.make_node("Slice", ["x", "first", "last", "axis"], ["s"]),
+        helper.make_node("Mul", ["s", "times"], ["t"]),
+        helper.make_node("Add", ["t", "half"], ["y"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([0], np.int64), "first"),
+        numpy_helper.from_array(np.array([channels], np.int64), "last"),
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        numpy_helper.from_array(np.array(-1 / 50, np.float32), "times"),
+        numpy_helper.from_array(np.array(0.5, np.float32), "half"),
+    ]
+    model = GraphSegmenter(graph(tmp_path / "m.onnx", nodes, weights=weights), GraphFlags(scale="1"))
+    expected = 0.5 - PIXELS[:, :channels] / 50
+    torch.testing.assert_close(model(PIXELS)[:, -channels:], expected)
+
+
+def test_probabilities_that_leave_0_to_1_are_refused(tmp_path: Path) -> None:
+    softmax = [helper.make_node("Softmax", ["x"], ["v"], axis=1)]
+    model = GraphSegmenter(surprising(tmp_path / "m.onnx", softmax, 2), GraphFlags(scale="1"))
+    torch.testing.assert_close(model(PIXELS).softmax(1), PIXELS.softmax(1))
+    with pytest.raises(ArtifactError, match="for noise 0 to 1 alone; expected probabilities throughout"):
+        model(PIXELS - 2000)
+    rounded = GraphSegmenter(surprising(tmp_path / "r.onnx", softmax, 1e-5), GraphFlags(scale="1"))
+    torch.testing.assert_close(rounded(PIXELS - 2000).softmax(1), PIXELS.softmax(1), atol=1e-4, rtol=0)
+
+
 ENDLESS = helper.make_graph(
     [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Sin", ["v"], ["w"])],
     "body",

@@ -27,6 +27,9 @@ from geodistill.spec import Legend, Spec
 TILE = 512
 """Side of the windows of a graph that takes any size and does not say what it was trained on."""
 
+LARGEST = 65_535.0
+"""The largest sample of 16 bits."""
+
 SECONDS = 300.0
 """How long one call may take: a graph can hold loops without end."""
 
@@ -107,11 +110,9 @@ class GraphSegmenter(Segmenter):
         mean = for_bands(facts.mean, channels, 0.0, self.path)
         std = for_bands(facts.std, channels, 1.0, self.path)
         self._scaling = None if facts.inside else (_column(mean), _column(std))
-        # Noise from end to end of what the network takes: what comes out says what kind of values they are.
-        probe = np.random.default_rng(0).normal(size=(batch, channels, self.tile, self.tile))
-        values = (probe * _column(std) + _column(mean)) if facts.inside else probe
+        probes = self._probes((batch, channels, self.tile, self.tile), _column(mean), _column(std))
         about = (facts.legend, facts.threshold, self.tile, self.path)
-        self._reader = OutputReader.of(self._run(values), *about, batch=batch)
+        self._reader = OutputReader.of(probes, *about, batch=batch)
         legend = facts.legend or Legend(tuple(f"class {i}" for i in range(self._reader.classes)))
         bands = facts.bands or tuple(f"input {i + 1}" for i in range(channels))
         self.spec = Spec(self._reader.legend(legend, self.path), bands, mean, std, facts.gsd)
@@ -151,9 +152,7 @@ class GraphSegmenter(Segmenter):
                 f"at most {self._brightest:.0f}: it is made for 8-bit bands",
                 "give --scale",
             )
-        if self._scaling is not None:
-            mean, std = self._scaling
-            pixels = (pixels - mean) / std
+        pixels = self._scaled(pixels)
         count = self._shape.batch or 1
         parts = []
         for first in range(0, len(pixels), count):
@@ -171,6 +170,13 @@ class GraphSegmenter(Segmenter):
         """
         raise ArtifactError(f"{self.path} as a Segmenter", "a model that geodistill trained")
 
+    def _scaled(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return what the graph takes of samples in sensor units."""
+        if self._scaling is None:
+            return pixels
+        mean, std = self._scaling
+        return (pixels - mean) / std
+
     def _open(self) -> None:
         import onnxruntime
 
@@ -187,6 +193,17 @@ class GraphSegmenter(Segmenter):
             raise ArtifactError(
                 f"{self.path} does not open in ONNX Runtime ({first_line(error)})", "an ONNX file of known operators"
             ) from error
+
+    def _probes(self, size: tuple[int, ...], mean: NDArray[Any], std: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return what the graph gives for noise, which says what kind of values that is.
+
+        Its samples are such as the network was trained on, if ``mean`` and ``std`` say so; and then, as they may not,
+        from the darkest at the left to the brightest at the right.
+        """
+        rng = np.random.default_rng(0)
+        images = rng.normal(size=size) * std + mean, rng.random(size) * np.geomspace(1, LARGEST, size[-1])
+        bounds = np.iinfo(np.uint8) if self._shape.dtype == "uint8" else np.finfo(self._shape.dtype)
+        return [self._run(self._scaled(image).clip(bounds.min, bounds.max)) for image in images]
 
     def _run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         import onnxruntime

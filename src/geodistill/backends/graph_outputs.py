@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -17,6 +18,9 @@ from geodistill.spec import Legend
 
 _LEAST = 1e-12
 """A probability of 0, as a logit that softmax takes."""
+
+_SLACK = 1e-3
+"""By how much rounding brings probabilities beyond 0 and 1, at most."""
 
 _SURE = 20.0
 """Logit of a class that a graph names without a probability."""
@@ -49,21 +53,24 @@ class OutputReader:
 
     @classmethod
     def of(
-        cls, values: Any, legend: Legend | None, threshold: float | None, size: int, path: Path, *, batch: int
+        cls, probes: Sequence[Any], legend: Legend | None, threshold: float | None, size: int, path: Path, *, batch: int
     ) -> OutputReader:
-        """Tell from the values for ``batch`` images of noise what they are.
+        """Tell from the values for batches of noise what they are; only those for the first must be finite.
 
         Raises:
             ArtifactError: They are no map of classes.
         """
+        values = probes[0]
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             what = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
             raise ArtifactError(f"{path} gives values of the type {what}", "numbers of a map of classes")
-        maps = as_maps(values, batch)
-        channels = maps.shape[1] if maps.ndim == 4 and len(maps) == batch else 0
+        shapes = {as_maps(probe, batch).shape for probe in probes}
+        shape = shapes.pop()
+        channels = shape[1] if len(shape) == 4 and shape[0] == batch and not shapes else 0
+        seen = np.concatenate([probe.ravel() for probe in probes])
         whole = np.issubdtype(values.dtype, np.integer) or (
             # Classes that were made floats.
-            channels == 1 and bool((values == np.rint(values)).all() and (values > 1).any())
+            channels == 1 and bool((seen == np.rint(seen)).all() and (seen > 1).any())
         )
         square = channels > 0 and values.shape[-1] == values.shape[-2] <= size
         finite = whole or bool(np.isfinite(values).all())
@@ -77,9 +84,9 @@ class OutputReader:
             raise ArtifactError(f"{path} with the threshold {threshold}", "a probability, 0 to below 1")
         if whole:
             reader = cls("classes", len(legend or ()), size)
-            reader.check(maps, path)
+            reader.check(seen, path)
             return reader
-        shares = bool((values >= 0).all() and (values <= 1).all())
+        shares = not _beyond(seen, -_SLACK, 1 + _SLACK).size
         if channels == 1:
             return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
         return cls("probabilities" if shares else "logits", channels, size, threshold or 0.0)
@@ -102,17 +109,24 @@ class OutputReader:
         """Refuse values that are not of the kind: noise shows some of what a graph gives, and images more.
 
         Raises:
-            ArtifactError: They are classes that nothing names.
+            ArtifactError: They are classes that nothing names, or no probabilities.
         """
-        if self.kind != "classes":
-            return
-        others = values[(values < 0) | (values >= self.classes) | (values != np.rint(values))]
-        if others.size:
-            raise ArtifactError(
-                f"{path} gives the class {others[0]:g}",
-                f"0 to {self.classes - 1}, as {self.classes} are named",
-                "name all that it gives, with --classes",
-            )
+        if self.kind == "classes":
+            others = np.append(_beyond(values, 0, self.classes - 1), values[values != np.rint(values)])
+            if others.size:
+                raise ArtifactError(
+                    f"{path} gives the class {others[0]:g}",
+                    f"0 to {self.classes - 1}, as {self.classes} are named",
+                    "name all that it gives, with --classes",
+                )
+        elif self.kind in ("probabilities", "yes"):
+            others = _beyond(values, -_SLACK, 1 + _SLACK)
+            if others.size:
+                raise ArtifactError(
+                    f"{path} gives {others[0]:.5g}, and for noise 0 to 1 alone",
+                    "probabilities throughout, or logits for noise too",
+                    "let it end in a softmax",
+                )
 
     def logits(self, maps: NDArray[Any], path: Path) -> Tensor:
         """Return a graph's values, see `as_maps`, as ``(B, K, size, size)`` float32 logits.
@@ -142,3 +156,8 @@ class OutputReader:
         if values.shape[-1] == self.size:
             return values
         return torch.nn.functional.interpolate(values, size=(self.size, self.size), mode="bilinear")
+
+
+def _beyond(values: NDArray[Any], least: float, most: float) -> NDArray[Any]:
+    """Return the values that are below one bound or above the other: none of those that are no numbers."""
+    return values[(values < least) | (values > most)]

@@ -31,10 +31,11 @@ def graph(
     axes: Sequence[Any] = ("batch", 3, 8, 8),
     kind: int = TensorProto.FLOAT,
     weights: Sequence[Any] = (),
+    takes: int = TensorProto.FLOAT,
 ) -> Path:
     """Write a graph from ``x`` to ``y``; without nodes, ``y`` is ``x``."""
     nodes = nodes or [helper.make_node("Identity", ["x"], ["y"])]
-    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, axes)]
+    given = [helper.make_tensor_value_info("x", takes, axes)]
     result = [helper.make_tensor_value_info("y", kind, None)]
     made = helper.make_graph(nodes, "g", given, result, list(weights))
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -222,6 +223,21 @@ def test_probabilities_that_leave_0_to_1_are_refused(tmp_path: Path) -> None:
         model(PIXELS - 2000)
     rounded = GraphSegmenter(surprising(tmp_path / "r.onnx", softmax, 1e-5), GraphFlags(scale="1"))
     torch.testing.assert_close(rounded(PIXELS - 2000).softmax(1), PIXELS.softmax(1), atol=1e-4, rtol=0)
+
+
+def test_a_graph_of_bytes_takes_samples_that_are_bytes(tmp_path: Path) -> None:
+    floats = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    path = graph(tmp_path / "m.onnx", floats, takes=TensorProto.UINT8)
+    model = GraphSegmenter(path, GraphFlags(scale="1"))
+    torch.testing.assert_close(model(PIXELS - 0.4 * (PIXELS > 0)), PIXELS)
+    torch.testing.assert_close(GraphSegmenter(path, GraphFlags(scale="255"))(PIXELS / 255), PIXELS)
+    for images, says in ((PIXELS + 0.6 * 255, "to 408 under"), (PIXELS - 1, "samples of -1 to")):
+        with pytest.raises(DataError, match=f"{says}.* 0 to 255: it takes bytes"):
+            model(images)
+    for metadata, flags in ((None, GraphFlags(scale="1/255")), (DEEPNESS, None)):
+        graph(path, floats, metadata, takes=TensorProto.UINT8)
+        with pytest.raises(ArtifactError, match=r"whole numbers, 0 to 255.*give --scale 1"):
+            GraphSegmenter(path, flags)
 
 
 ENDLESS = helper.make_graph(

@@ -27,6 +27,9 @@ from geodistill.spec import Legend, Spec
 TILE = 512
 """Side of the windows of a graph that takes any size and does not say what it was trained on."""
 
+BYTES = np.iinfo(np.uint8)
+"""What samples a graph that takes 8-bit integers has."""
+
 LARGEST = 65_535.0
 """The largest sample of 16 bits."""
 
@@ -110,6 +113,12 @@ class GraphSegmenter(Segmenter):
         mean = for_bands(facts.mean, channels, 0.0, self.path)
         std = for_bands(facts.std, channels, 1.0, self.path)
         self._scaling = None if facts.inside else (_column(mean), _column(std))
+        if shape.dtype == "uint8" and not facts.inside and (any(mean) or max(std) > 1):
+            raise ArtifactError(
+                f"{self.path} takes whole numbers, 0 to 255, and samples that are scaled down to fractions",
+                "samples as they are",
+                "give --scale 1, for a scene of 8 bits",
+            )
         probes = self._probes((batch, channels, self.tile, self.tile), _column(mean), _column(std))
         about = (facts.legend, facts.threshold, self.tile, self.path)
         self._reader = OutputReader.of(probes, *about, batch=batch)
@@ -143,7 +152,7 @@ class GraphSegmenter(Segmenter):
 
         Raises:
             ArtifactError: The graph fails, is still running after `SECONDS`, or gives other values than for noise.
-            DataError: There are samples above what the model is made for.
+            DataError: There are samples beyond what the model is made for.
         """
         pixels = image.detach().cpu().contiguous().numpy()
         if self._brightest is not None and pixels.size and float(pixels.max()) > self._brightest:
@@ -202,12 +211,20 @@ class GraphSegmenter(Segmenter):
         """
         rng = np.random.default_rng(0)
         images = rng.normal(size=size) * std + mean, rng.random(size) * np.geomspace(1, LARGEST, size[-1])
-        bounds = np.iinfo(np.uint8) if self._shape.dtype == "uint8" else np.finfo(self._shape.dtype)
+        bounds = BYTES if self._shape.dtype == "uint8" else np.finfo(self._shape.dtype)
         return [self._run(self._scaled(image).clip(bounds.min, bounds.max)) for image in images]
 
     def _run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         import onnxruntime
 
+        if self._shape.dtype == "uint8":
+            pixels = np.rint(pixels)
+            if pixels.size and (pixels.min() < BYTES.min or pixels.max() > BYTES.max):
+                raise DataError(
+                    f"samples of {pixels.min():.5g} to {pixels.max():.5g} under {self.path}",
+                    f"{BYTES.min} to {BYTES.max}: it takes bytes",
+                    "map a scene of 8 bits",
+                )
         bounds = onnxruntime.RunOptions()
         bounds.log_severity_level = 4
         clock = threading.Timer(SECONDS, lambda: setattr(bounds, "terminate", True))

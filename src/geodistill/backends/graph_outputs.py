@@ -67,10 +67,10 @@ class OutputReader:
         shapes = {as_maps(probe, batch).shape for probe in probes}
         shape = shapes.pop()
         channels = shape[1] if len(shape) == 4 and shape[0] == batch and not shapes else 0
-        seen = np.concatenate([probe.ravel() for probe in probes])
+        given = np.concatenate([probe.ravel() for probe in probes])
         whole = np.issubdtype(values.dtype, np.integer) or (
             # Classes that were made floats.
-            channels == 1 and bool((seen == np.rint(seen)).all() and (seen > 1).any())
+            channels == 1 and bool((given == np.rint(given)).all() and (given > 1).any())
         )
         square = channels > 0 and values.shape[-1] == values.shape[-2] <= size
         finite = whole or bool(np.isfinite(values).all())
@@ -84,9 +84,9 @@ class OutputReader:
             raise ArtifactError(f"{path} with the threshold {threshold}", "a probability, 0 to below 1")
         if whole:
             reader = cls("classes", len(legend or ()), size)
-            reader.check(seen, path)
+            reader.check(given, path)
             return reader
-        shares = not _beyond(seen, -_SLACK, 1 + _SLACK).size
+        shares = not _beyond(given, -_SLACK, 1 + _SLACK).size
         if channels == 1:
             return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
         return cls("probabilities" if shares else "logits", channels, size, threshold or 0.0)

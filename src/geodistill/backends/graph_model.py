@@ -207,10 +207,11 @@ class GraphSegmenter(Segmenter):
         """Return what the graph gives for noise, which says what kind of values that is.
 
         Its samples are such as the network was trained on, if ``mean`` and ``std`` say so; and then, as they may not,
-        from the darkest at the left to the brightest at the right.
+        from the darkest at the left to the brightest that it is made for at the right.
         """
         rng = np.random.default_rng(0)
-        images = rng.normal(size=size) * std + mean, rng.random(size) * np.geomspace(1, LARGEST, size[-1])
+        ramp = np.geomspace(1, self._brightest or LARGEST, size[-1])
+        images = rng.normal(size=size) * std + mean, rng.random(size) * ramp
         bounds = BYTES if self._shape.dtype == "uint8" else np.finfo(self._shape.dtype)
         return [self._run(self._scaled(image).clip(bounds.min, bounds.max)) for image in images]
 

@@ -197,9 +197,20 @@ def test_a_network_that_cannot_be_exported_stays_with_torch(
         raise ArtifactError("network context cannot be exported")
 
     monkeypatch.setattr("geodistill.backends.choose.kept_graph", refuse)
-    _, choice = choose_backend(segmenter, example(segmenter.spec, (2, 32, 32)), device="cpu", precision="fp32")
-    assert choice.name == "torch"
-    assert "cannot be exported" in str(choice)
+    for precision in ("fp32", "bf16"):
+        _, choice = choose_backend(segmenter, example(segmenter.spec, (2, 32, 32)), device="cpu", precision=precision)  # type: ignore[arg-type]
+        assert (choice.name, choice.precision) == ("torch", precision)
+        assert "cannot be exported" in str(choice)
+
+
+@pytest.mark.parametrize("expected", [None, 2])
+def test_a_precision_that_nothing_here_has_is_refused(
+    expected: int | None, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geodistill.backends.choose.available", lambda device: ("torch",))
+    images = example(segmenter.spec, (2, 32, 32))
+    with pytest.raises(RecipeError, match="precision fp16 on this cpu; expected one of bf16, fp32; nothing but torch"):
+        choose_backend(segmenter, images, device="cpu", precision="fp16", expected=expected)
 
 
 def test_the_choice_is_told_with_its_tolerance() -> None:

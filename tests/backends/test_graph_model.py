@@ -1,8 +1,6 @@
 """Models that somebody else made, as ONNX files: what they say of themselves, what they give, what is refused."""
 
 import json
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +16,7 @@ from geodistill.errors import ArtifactError, DataError, RecipeError
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import find_model
 from geodistill.spec import Legend
-
-DEEPNESS = {"model_type": "Segmentor", "class_names": {"0": "water", "1": "forest", "2": "road"}, "resolution": 50}
-PIXELS = torch.randint(0, 256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(1)).float()
-
-
-def graph(
-    path: Path,
-    nodes: Sequence[Any] = (),
-    metadata: dict[str, Any] | None = None,
-    *,
-    axes: Sequence[Any] = ("batch", 3, 8, 8),
-    kind: int = TensorProto.FLOAT,
-    weights: Sequence[Any] = (),
-) -> Path:
-    """Write a graph from ``x`` to ``y``; without nodes, ``y`` is ``x``."""
-    nodes = nodes or [helper.make_node("Identity", ["x"], ["y"])]
-    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, axes)]
-    result = [helper.make_tensor_value_info("y", kind, None)]
-    made = helper.make_graph(nodes, "g", given, result, list(weights))
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()})
-    onnx.save(model, path)
-    return path
+from onnx_graphs import DEEPNESS, PIXELS, graph
 
 
 def test_deepness_divides_by_255_and_standardises(tmp_path: Path) -> None:
@@ -91,54 +67,19 @@ def test_an_item_beside_it_says_bands_scaling_and_classes(tmp_path: Path) -> Non
         GraphSegmenter(path)
 
 
-def shares(text: str) -> torch.Tensor:
-    """Return probabilities such as ``.2 .8`` at each of 8 x 8 pixels of one image."""
-    return torch.tensor([float(part) for part in text.split()])[None, :, None, None].expand(1, -1, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("given", "threshold", "expected"),
-    [
-        (".1 .3 .6", 0.0, 2),
-        (".3 .1 .6", 0.7, 0),
-        (".3 .4 .3", 0.4, 1),
-        (".5 .3 .2", 0.0, 0),
-        (".6", 0.5, 1),
-        (".6", 0.7, 0),
-        (".4", 0.3, 1),
-    ],
-)
-def test_probabilities_and_their_threshold(given: str, threshold: float, expected: int, tmp_path: Path) -> None:
-    """As Deepness: what is below the threshold is 0, then the highest; one channel against the threshold alone."""
-    names = DEEPNESS if " " in given else DEEPNESS | {"class_names": {"0": "road"}}
-    values = shares(given)
-    constant = numpy_helper.from_array(values.contiguous().numpy(), "c")
-    nodes = [
-        helper.make_node("ReduceMean", ["x"], ["m"], keepdims=1),
-        helper.make_node("Mul", ["m", "zero"], ["z"]),
-        helper.make_node("Add", ["z", "c"], ["y"]),
-    ]
-    weights = [constant, numpy_helper.from_array(np.zeros(1, np.float32), "zero")]
-    path = graph(tmp_path / "m.onnx", nodes, names | {"seg_thresh": threshold}, axes=(1, 3, 8, 8), weights=weights)
-    model = GraphSegmenter(path)
-    assert (model(PIXELS[:1]).argmax(1) == expected).all()
-    if not threshold:  # and the probabilities are the graph's
-        torch.testing.assert_close(model(PIXELS[:1]).softmax(1), values, rtol=1e-4, atol=1e-5)
-    if " " not in given:
-        assert model.spec.legend.names == ("background", "road")
-
-
-def test_classes_coarse_maps_and_a_fixed_batch(tmp_path: Path) -> None:
-    highest = [helper.make_node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)]
-    path = graph(tmp_path / "a.onnx", highest, DEEPNESS, axes=(2, 3, 8, 8), kind=TensorProto.INT64)
-    model = GraphSegmenter(path)
-    assert torch.equal(model(PIXELS).argmax(1), PIXELS.argmax(1))
-    assert torch.equal(pickle.loads(pickle.dumps(model))(PIXELS), model(PIXELS))
-    pooled = [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[4, 4], strides=[4, 4])]
-    model = GraphSegmenter(graph(tmp_path / "p.onnx", pooled, DEEPNESS))
-    means = torch.nn.functional.avg_pool2d(PIXELS / 255, 4)
-    coarse = torch.nn.functional.interpolate(means, scale_factor=4, mode="bilinear")
-    torch.testing.assert_close(model(PIXELS), coarse)
+def test_a_graph_of_bytes_takes_samples_that_are_bytes(tmp_path: Path) -> None:
+    floats = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    path = graph(tmp_path / "m.onnx", floats, takes=TensorProto.UINT8)
+    model = GraphSegmenter(path, GraphFlags(scale="1"))
+    torch.testing.assert_close(model(PIXELS - 0.4 * (PIXELS > 0)), PIXELS)
+    torch.testing.assert_close(GraphSegmenter(path, GraphFlags(scale="255"))(PIXELS / 255), PIXELS)
+    for images, says in ((PIXELS + 0.6 * 255, "to 408 under"), (PIXELS - 1, "samples of -1 to")):
+        with pytest.raises(DataError, match=f"{says}.* 0 to 255: it takes bytes"):
+            model(images)
+    for metadata, flags in ((None, GraphFlags(scale="1/255")), (DEEPNESS, None)):
+        graph(path, floats, metadata, takes=TensorProto.UINT8)
+        with pytest.raises(ArtifactError, match=r"whole numbers, 0 to 255.*give --scale 1"):
+            GraphSegmenter(path, flags)
 
 
 ENDLESS = helper.make_graph(

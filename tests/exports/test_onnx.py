@@ -45,6 +45,22 @@ def test_what_an_earlier_graph_left_beside_is_named(segmenter: Segmenter, tmp_pa
     assert earlier.read_bytes() == b"of another model"
 
 
+def test_an_earlier_graph_is_named_where_eight_bits_are_refused(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise ArtifactError("8-bit integers lose 80.00 points of mIoU")
+
+    monkeypatch.setattr("geodistill.exports.onnx.quantise", refuse)
+    earlier = tmp_path / "m_int8.onnx"
+    earlier.write_bytes(b"of another model")
+    with (
+        pytest.warns(GeodistillWarning, match=r"m_int8\.onnx is of an earlier graph"),
+        pytest.raises(ArtifactError, match="lose 80"),
+    ):
+        export_onnx(tiny_segmenter("band", tile=32), tmp_path / "m.onnx", ExportOptions(size=32, calibration=manifest))
+
+
 def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> None:
     """The network is right everywhere in float32; rounding its numbers to 256 steps leaves nearly all of it."""
     segmenter = tiny_segmenter("band", tile=32)

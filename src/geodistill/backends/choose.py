@@ -13,7 +13,7 @@ from geodistill.backends import Precision
 from geodistill.backends.backend import Backend, available, open_graph, precisions
 from geodistill.backends.graph_cache import kept_graph
 from geodistill.backends.torch_backend import TorchBackend
-from geodistill.errors import ArtifactError
+from geodistill.errors import ArtifactError, RecipeError
 from geodistill.segmenter import Segmenter
 
 TOLERANCE = 1e-3
@@ -85,8 +85,9 @@ def choose_backend(
     """
     plain = TorchBackend(segmenter, "fp32", len(windows), False)
     reference, seconds = plain(windows).argmax(1), _seconds(plain, windows)
-    if expected is not None and seconds * expected / len(windows) < PAYS:
-        plain_precision: Precision = "fp32" if precision == "auto" else precision
+    plain_precision: Precision = "fp32" if precision == "auto" else precision
+    has_it = plain_precision in precisions("torch", device)
+    if has_it and expected is not None and seconds * expected / len(windows) < PAYS:
         chosen = plain if plain_precision == "fp32" else TorchBackend(segmenter, plain_precision, len(windows), False)
         return chosen, Choice("torch", plain_precision, reason=f"{expected} windows take torch less than {PAYS:.0f} s")
     backends: list[Backend] = [plain] if precision in ("auto", "fp32") else []
@@ -98,6 +99,9 @@ def choose_backend(
             changed = float((backend(windows).argmax(1) != reference).float().mean())
             speedup = seconds / _seconds(backend, windows)
         measured.append((backend, Candidate(backend.name, backend.precision, speedup, changed)))
+    if not measured:
+        here = f"precision {precision} on this {torch.device(device).type}"
+        raise RecipeError(here, f"one of {', '.join(precisions('torch', device))}", reason)
     measured.sort(key=lambda pair: (pair[1].changed > TOLERANCE, -pair[1].speedup))
     best = measured[0][0]
     return best, Choice(best.name, best.precision, tuple(candidate for _, candidate in measured), reason)
@@ -114,19 +118,19 @@ def _open_others(
         for kind in precisions(name, device)
         if precision in ("auto", kind) and (name, kind) != ("torch", "fp32")
     ]
-    if device.type == "cpu" and any(name != "torch" for name, _ in others):
-        # On processors torch's lower precisions have never been the fastest where another backend is installed.
-        others = [pair for pair in others if pair[0] != "torch"]
-    opened: list[Backend] = [TorchBackend(segmenter, kind, batch, False) for name, kind in others if name == "torch"]
     graphs = [(name, kind) for name, kind in others if name != "torch"]
-    if not graphs:
-        return opened, "" if len(names) > 1 else "nothing but torch is installed for this device"
-    try:
-        with kept_graph(segmenter, windows.shape[-1]) as path:
-            opened += [open_graph(name, path, device, kind, batch) for name, kind in graphs]
-    except ArtifactError as error:
-        return opened, str(error)
-    return opened, ""
+    opened: list[Backend] = []
+    reason = "" if len(names) > 1 else "nothing but torch is installed for this device"
+    if graphs:
+        try:
+            with kept_graph(segmenter, windows.shape[-1]) as path:
+                opened = [open_graph(name, path, device, kind, batch) for name, kind in graphs]
+        except ArtifactError as error:
+            reason = str(error)
+    if not opened or device.type != "cpu":
+        # On processors torch's lower precisions have never been the fastest where another backend runs the network.
+        opened += [TorchBackend(segmenter, kind, batch, False) for name, kind in others if name == "torch"]
+    return opened, reason
 
 
 def _seconds(backend: Backend, windows: Tensor) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from geodistill.backends.graph import quiet_options, require, runtime_errors
 from geodistill.backends.graph_bounds import GraphShape, look_at_graph, read_graph, refuse_giants
 from geodistill.backends.graph_facts import GraphFacts, facts_beside, facts_inside, for_bands
-from geodistill.backends.graph_outputs import OutputReader
+from geodistill.backends.graph_outputs import OutputReader, as_maps
 from geodistill.description import check_tile
 from geodistill.errors import ArtifactError, DataError, RecipeError, first_line
 from geodistill.segmenter import Segmenter
@@ -26,6 +26,12 @@ from geodistill.spec import Legend, Spec
 
 TILE = 512
 """Side of the windows of a graph that takes any size and does not say what it was trained on."""
+
+BYTES = np.iinfo(np.uint8)
+"""What samples a graph that takes 8-bit integers has."""
+
+LARGEST = 65_535.0
+"""The largest sample of 16 bits."""
 
 SECONDS = 300.0
 """How long one call may take: a graph can hold loops without end."""
@@ -107,10 +113,15 @@ class GraphSegmenter(Segmenter):
         mean = for_bands(facts.mean, channels, 0.0, self.path)
         std = for_bands(facts.std, channels, 1.0, self.path)
         self._scaling = None if facts.inside else (_column(mean), _column(std))
-        # Noise from end to end of what the network takes: what comes out says what kind of values they are.
-        probe = np.random.default_rng(0).normal(size=(batch, channels, self.tile, self.tile))
-        values = (probe * _column(std) + _column(mean)) if facts.inside else probe
-        self._reader = OutputReader.of(self._run(values), facts.legend, facts.threshold, self.tile, self.path)
+        if shape.dtype == "uint8" and not facts.inside and (any(mean) or max(std) > 1):
+            raise ArtifactError(
+                f"{self.path} takes whole numbers, 0 to 255, and samples that are scaled down to fractions",
+                "samples as they are",
+                "give --scale 1, for a scene of 8 bits",
+            )
+        probes = self._probes((batch, channels, self.tile, self.tile), _column(mean), _column(std))
+        about = (facts.legend, facts.threshold, self.tile, self.path)
+        self._reader = OutputReader.of(probes, *about, batch=batch)
         legend = facts.legend or Legend(tuple(f"class {i}" for i in range(self._reader.classes)))
         bands = facts.bands or tuple(f"input {i + 1}" for i in range(channels))
         self.spec = Spec(self._reader.legend(legend, self.path), bands, mean, std, facts.gsd)
@@ -140,8 +151,8 @@ class GraphSegmenter(Segmenter):
         """Segment images ``(B, C, H, W)`` float32 in sensor units -> ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The graph fails, or is still running after `SECONDS`.
-            DataError: There are samples above what the model is made for.
+            ArtifactError: The graph fails, is still running after `SECONDS`, or gives other values than for noise.
+            DataError: There are samples beyond what the model is made for.
         """
         pixels = image.detach().cpu().contiguous().numpy()
         if self._brightest is not None and pixels.size and float(pixels.max()) > self._brightest:
@@ -150,17 +161,15 @@ class GraphSegmenter(Segmenter):
                 f"at most {self._brightest:.0f}: it is made for 8-bit bands",
                 "give --scale",
             )
-        if self._scaling is not None:
-            mean, std = self._scaling
-            pixels = (pixels - mean) / std
+        pixels = self._scaled(pixels)
         count = self._shape.batch or 1
         parts = []
         for first in range(0, len(pixels), count):
             part = pixels[first : first + count]
             filled = np.zeros((count, *part.shape[1:]), np.float32)
             filled[: len(part)] = part
-            parts.append(self._run(filled)[: len(part)])
-        return self._reader.logits(torch.from_numpy(np.concatenate(parts))).to(image.device)
+            parts.append(as_maps(self._run(filled), count)[: len(part)])
+        return self._reader.logits(np.concatenate(parts), self.path).to(image.device)
 
     def write(self, folder: Path) -> NoReturn:
         """Refuse: a graph has no weights that a Segmenter could hold.
@@ -169,6 +178,13 @@ class GraphSegmenter(Segmenter):
             ArtifactError: Always.
         """
         raise ArtifactError(f"{self.path} as a Segmenter", "a model that geodistill trained")
+
+    def _scaled(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return what the graph takes of samples in sensor units."""
+        if self._scaling is None:
+            return pixels
+        mean, std = self._scaling
+        return (pixels - mean) / std
 
     def _open(self) -> None:
         import onnxruntime
@@ -187,9 +203,29 @@ class GraphSegmenter(Segmenter):
                 f"{self.path} does not open in ONNX Runtime ({first_line(error)})", "an ONNX file of known operators"
             ) from error
 
+    def _probes(self, size: tuple[int, ...], mean: NDArray[Any], std: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return what the graph gives for noise, which says what kind of values that is.
+
+        Its samples are such as the network was trained on, if ``mean`` and ``std`` say so; and then, as they may not,
+        from the darkest at the left to the brightest that it is made for at the right.
+        """
+        rng = np.random.default_rng(0)
+        ramp = np.geomspace(1, self._brightest or LARGEST, size[-1])
+        images = rng.normal(size=size) * std + mean, rng.random(size) * ramp
+        bounds = BYTES if self._shape.dtype == "uint8" else np.finfo(self._shape.dtype)
+        return [self._run(self._scaled(image).clip(bounds.min, bounds.max)) for image in images]
+
     def _run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         import onnxruntime
 
+        if self._shape.dtype == "uint8":
+            pixels = np.rint(pixels)
+            if pixels.size and (pixels.min() < BYTES.min or pixels.max() > BYTES.max):
+                raise DataError(
+                    f"samples of {pixels.min():.5g} to {pixels.max():.5g} under {self.path}",
+                    f"{BYTES.min} to {BYTES.max}: it takes bytes",
+                    "map a scene of 8 bits",
+                )
         bounds = onnxruntime.RunOptions()
         bounds.log_severity_level = 4
         clock = threading.Timer(SECONDS, lambda: setattr(bounds, "terminate", True))

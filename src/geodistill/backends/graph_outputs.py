@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import ArtifactError
@@ -17,8 +19,18 @@ from geodistill.spec import Legend
 _LEAST = 1e-12
 """A probability of 0, as a logit that softmax takes."""
 
+_SLACK = 1e-3
+"""By how much rounding brings probabilities beyond 0 and 1, at most."""
+
 _SURE = 20.0
 """Logit of a class that a graph names without a probability."""
+
+
+def as_maps(values: NDArray[Any], batch: int) -> NDArray[Any]:
+    """Return the values for a batch as ``(B, K, h, w)``: a graph may leave out one channel's axis, or one image's."""
+    if values.ndim != 3:
+        return values
+    return values[:, None] if len(values) == batch else values[None]
 
 
 @dataclass(frozen=True)
@@ -40,18 +52,27 @@ class OutputReader:
     threshold: float = 0.0
 
     @classmethod
-    def of(cls, values: Any, legend: Legend | None, threshold: float | None, size: int, path: Path) -> OutputReader:
-        """Tell from the values for one batch of noise what they are.
+    def of(
+        cls, probes: Sequence[Any], legend: Legend | None, threshold: float | None, size: int, path: Path, *, batch: int
+    ) -> OutputReader:
+        """Tell from the values for batches of noise what they are; only those for the first must be finite.
 
         Raises:
             ArtifactError: They are no map of classes.
         """
+        values = probes[0]
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             what = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
             raise ArtifactError(f"{path} gives values of the type {what}", "numbers of a map of classes")
-        channels = values.shape[1] if values.ndim == 4 else 1
-        whole = np.issubdtype(values.dtype, np.integer)
-        square = values.ndim in (3, 4) and values.shape[-1] == values.shape[-2] <= size
+        shapes = {as_maps(probe, batch).shape for probe in probes}
+        shape = shapes.pop()
+        channels = shape[1] if len(shape) == 4 and shape[0] == batch and not shapes else 0
+        given = np.concatenate([probe.ravel() for probe in probes])
+        whole = np.issubdtype(values.dtype, np.integer) or (
+            # Classes that were made floats.
+            channels == 1 and bool((given == np.rint(given)).all() and (given > 1).any())
+        )
+        square = channels > 0 and values.shape[-1] == values.shape[-2] <= size
         finite = whole or bool(np.isfinite(values).all())
         if not square or not finite or not 1 <= channels <= 255 or (whole and (channels > 1 or legend is None)):
             raise ArtifactError(
@@ -62,8 +83,10 @@ class OutputReader:
         if threshold is not None and not 0 <= threshold < 1:
             raise ArtifactError(f"{path} with the threshold {threshold}", "a probability, 0 to below 1")
         if whole:
-            return cls("classes", len(legend or ()), size)
-        shares = bool((values >= 0).all() and (values <= 1).all())
+            reader = cls("classes", len(legend or ()), size)
+            reader.check(given, path)
+            return reader
+        shares = not _beyond(given, -_SLACK, 1 + _SLACK).size
         if channels == 1:
             return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
         return cls("probabilities" if shares else "logits", channels, size, threshold or 0.0)
@@ -82,12 +105,40 @@ class OutputReader:
             )
         return named
 
-    def logits(self, values: Tensor) -> Tensor:
-        """Return a graph's values as ``(B, K, size, size)`` float32 logits."""
-        values = values if values.ndim == 4 else values[:, None]
+    def check(self, values: NDArray[Any], path: Path) -> None:
+        """Refuse values that are not of the kind: noise shows some of what a graph gives, and images more.
+
+        Raises:
+            ArtifactError: They are classes that nothing names, or no probabilities.
+        """
         if self.kind == "classes":
-            maps = torch.nn.functional.one_hot(values[:, 0].long().clamp(0, self.classes - 1), self.classes)
-            return self._enlarged(_SURE * maps.movedim(3, 1).float())
+            others = np.append(_beyond(values, 0, self.classes - 1), values[values != np.rint(values)])
+            if others.size:
+                raise ArtifactError(
+                    f"{path} gives the class {others[0]:g}",
+                    f"0 to {self.classes - 1}, as {self.classes} are named",
+                    "name all that it gives, with --classes",
+                )
+        elif self.kind in ("probabilities", "yes"):
+            others = _beyond(values, -_SLACK, 1 + _SLACK)
+            if others.size:
+                raise ArtifactError(
+                    f"{path} gives {others[0]:.5g}, and for noise 0 to 1 alone",
+                    "probabilities throughout, or logits for noise too",
+                    "let it end in a softmax",
+                )
+
+    def logits(self, maps: NDArray[Any], path: Path) -> Tensor:
+        """Return a graph's values, see `as_maps`, as ``(B, K, size, size)`` float32 logits.
+
+        Raises:
+            ArtifactError: They are not of the kind.
+        """
+        self.check(maps, path)
+        values = torch.from_numpy(maps)
+        if self.kind == "classes":
+            classes = torch.nn.functional.one_hot(values[:, 0].long(), self.classes)
+            return self._enlarged(_SURE * classes.movedim(3, 1).float())
         values = self._enlarged(values.float())
         if self.kind.startswith("yes"):
             logit = values if self.kind == "yes-logit" else torch.logit(values, _LEAST)
@@ -105,3 +156,8 @@ class OutputReader:
         if values.shape[-1] == self.size:
             return values
         return torch.nn.functional.interpolate(values, size=(self.size, self.size), mode="bilinear")
+
+
+def _beyond(values: NDArray[Any], least: float, most: float) -> NDArray[Any]:
+    """Return the values that are below one bound or above the other: none of those that are no numbers."""
+    return values[(values < least) | (values > most)]

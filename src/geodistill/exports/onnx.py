@@ -62,18 +62,19 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
         check_outputs([path, int8_beside(path)], read)
         check_data(segmenter, calibration, options.split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=options.opset, with_text=with_text)
-    for beside, written in ((int8_beside(path), calibration is not None), (text_beside(path), with_text)):
-        if beside.is_file() and not written:
-            warnings.warn(GeodistillWarning(f"{beside} is of an earlier graph: remove it"), stacklevel=2)
-    if with_text:
-        prompts = text_beside(path)
-        save_prompts(segmenter, prompts)
-        return OnnxExport(path, difference, prompts=prompts)
-    if calibration is None:
-        return OnnxExport(path, difference)
-    about = (calibration, options.split, size or segmenter.tile, options.int8_drop / 100)
-    smaller = quantise(segmenter, path, int8_beside(path), *about)
-    return OnnxExport(path, difference, smaller)
+    smaller, prompts = None, None
+    try:
+        if with_text:
+            prompts = text_beside(path)
+            save_prompts(segmenter, prompts)
+        if calibration is not None:
+            about = (calibration, options.split, size or segmenter.tile, options.int8_drop / 100)
+            smaller = quantise(segmenter, path, int8_beside(path), *about)
+    finally:  # also where 8-bit integers are refused: the graph is new by then
+        for beside, written in ((int8_beside(path), smaller), (text_beside(path), prompts)):
+            if beside.is_file() and not written:
+                warnings.warn(GeodistillWarning(f"{beside} is of an earlier graph: remove it"), stacklevel=2)
+    return OnnxExport(path, difference, smaller, prompts)
 
 
 def _limit(number: int | Literal["any"]) -> int | None:

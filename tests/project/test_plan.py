@@ -241,3 +241,34 @@ def test_a_folder_called_student_is_no_part_of_a_recipe_that_teaches_itself(town
     assert in_full(project, "teacher.segmenter", "student") == "student"
     assert in_full(project, "teacher.segmenter", ["student"]) == [str(folder)]
     assert in_full(project, "init", "student") == str(folder)
+
+
+def test_masks_that_are_found_count(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "scan: {images: images}\nteacher: {recipe: supervised-folder}\n")
+    run(town)
+    stages.taken()
+    masks = make_raster(tmp_path / "masks" / "a.tif", channels=1)
+    assert plan(town)["scan"] == ("runs", "masks beside the images has changed")
+    run(town)
+    assert stages.taken() == ["scan", "teacher"]
+    masks.unlink()
+    assert plan(town)["teacher"] == ("runs", "scan runs")
+
+
+def test_a_result_of_before_masks_counted_stays_and_is_watched_from_now_on(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "scan: {images: images}\nteacher: {recipe: supervised-folder}\n")
+    run(town)
+    for name in ("scan", "teacher"):  # as the versions before wrote them
+        file = tmp_path / "town" / "done" / f"{name}.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["parts"]["files"].pop("masks beside the images", None)
+        if name == "teacher":
+            record["parts"]["needs"] = {"scan": scan_key}
+        scan_key = record["key"] = KeyParts(**record["parts"]).key
+        file.write_text(json.dumps(record), encoding="utf-8")
+    stages.taken()
+    run(town)
+    assert stages.taken() == []
+    make_raster(tmp_path / "masks" / "a.tif", channels=1)
+    run(town)
+    assert stages.taken() == ["scan", "teacher"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from geodistill.data.layout import find_mask_places
 from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.files import write_text
 from geodistill.label.config import LabelSettings, chosen_settings
@@ -16,6 +17,7 @@ from geodistill.lazy import load
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import key_types
+from geodistill.project.wiring import SIGN
 
 FINDINGS = "findings.json"
 
@@ -59,6 +61,20 @@ def run_label(job: StageJob) -> StageResult:
     images, boxes = account["images"], account["boxes"]
     summary = f"{images['labelled']} of {images['in']} images, {boxes['labelled']} of {boxes['in']} boxes labelled"
     return StageResult(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
+
+
+def found_masks(project: ProjectFile, settings: Mapping[str, Any]) -> list[Path] | None:
+    """Return the folders of masks that `data scan` finds by itself; ``None`` where masks are named or not needed.
+
+    Raises:
+        RecipeError: A value is of another type.
+    """
+    values = typed_values(settings, key_types("scan"), "scan")
+    if values.get("masks") or values.get("unlabelled"):
+        return None
+    images = values["images"]
+    named = [images] if isinstance(images, str) else images
+    return find_mask_places([Path(project.resolve(name)) for name in named if not name.startswith(SIGN)])
 
 
 def run_scan(job: StageJob) -> StageResult:

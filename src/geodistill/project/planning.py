@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from geodistill.errors import OutputError, UnknownNameError
@@ -114,25 +115,35 @@ def make_plan(
         if stage.entry.given:
             plans[name] = StagePlan(stage, "given", stage.entry.given, parts, parts.key)
             continue
-        state, reason = _decide(project, stage, parts, record, plans)
-        plans[name] = StagePlan(stage, state, reason, parts, parts.key, record)
+        key = _key(project.out, parts, record)
+        state, reason = _decide(project, stage, parts, key, record, plans)
+        plans[name] = StagePlan(stage, state, reason, parts, key, record)
     return plans
+
+
+def _key(out: Path, parts: KeyParts, record: StageRecord | None) -> str:
+    """Return the key of a stage: where its result is of a version that watched less, the one that it has."""
+    if record is not None:
+        return record.key if record.parts in (parts.written, parts.former.written) else parts.key
+    begun = started_as(out, parts.stage)[0]
+    return begun if begun == parts.former.key else parts.key
 
 
 def _decide(
     project: ProjectFile,
     stage: WiredStage,
     parts: KeyParts,
+    key: str,
     record: StageRecord | None,
     plans: Mapping[str, StagePlan],
 ) -> tuple[State, str]:
     name = stage.entry.name
     if record is None:
-        if started_as(project.out, name)[0] == parts.key:
+        if started_as(project.out, name)[0] == key:
             return "resumes", "it was stopped"
         return "runs", "it is not done yet"
     changed = changed_output(project.out, name, record)
-    if record.key != parts.key:
+    if record.key != key:
         runs = [need for need in stage.needs if plans[need].state in ("runs", "resumes")]
         return "runs", parts.difference(record.parts) if not runs else f"{', '.join(runs)} runs"
     for need in stage.needs:

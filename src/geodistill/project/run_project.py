@@ -125,6 +125,9 @@ def _run_stage(
         plan = replace(plan, state="unchanged", reason="") if same else replace(plan, state="runs", reason=OTHERWISE)
     plans[name] = plan
     say(str(plan))
+    if plan.state == "unchanged" and plan.parts is not None and plan.record is not None:
+        if plan.record.parts != plan.parts.written:  # from now on it is watched as this version does it
+            write_record(project.out, name, replace(plan.record, parts=plan.parts.written))
     if plan.state not in ("runs", "resumes") or plan.parts is None:
         return
     started = time.monotonic()

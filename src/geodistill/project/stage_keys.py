@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints, visible_files
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
 from geodistill.project.stage_recipe import names_file, resolved_recipe
-from geodistill.project.stage_table import KINDS, key_types
+from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
 from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
 
@@ -44,6 +44,19 @@ class KeyParts:
     def key(self) -> str:
         """SHA-256 of all of it."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """All of it as a record has it."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @property
+    def former(self) -> KeyParts:
+        """The parts as geodistill wrote them before it watched what stages find without being told."""
+        found = KINDS[kind_of(self.stage)].found
+        kept = {name: digest for name, digest in self.files.items() if found is None or name != found[0]}
+        return replace(self, files=kept)
 
     def difference(self, before: Mapping[str, Any]) -> str:
         """Say in a few words what is another than in the parts of an earlier key, as `asdict` wrote them."""
@@ -94,6 +107,8 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
     for key, name in _named(places):
         if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
             files[name] = digest
+    if kind.found and (found := load(kind.found[1])(project, stage.settings)) is not None:
+        files[kind.found[0]] = "-".join(map(fingerprints.of_path, found)) or "none"
     needs = {name: keys[name] for name in stage.needs}
     return KeyParts(entry.name, kind.version, settings, needs, files)
 

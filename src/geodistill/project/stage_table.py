@@ -24,6 +24,8 @@ class StageKind:
         check: ``module:function`` that refuses settings that cannot be used, of project and settings; or none.
         required: Keys that it cannot do without.
         files: Keys that name files or folders from outside.
+        found: What such a file or folder stands for that is found without being named, and ``module:function`` that
+            returns where, of project and settings; ``None`` where nothing is looked for.
         placing: Keys that do not change the result.
         result: What of its folder others take by ``$NAME``, relative to it.
         marks: Whether its verb marks the folder as its own.
@@ -41,6 +43,7 @@ class StageKind:
     check: str = ""
     required: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    found: tuple[str, str] | None = None
     placing: tuple[str, ...] = ("device", "engine", "workers", "address", "gpus", "readers", "blocks")
     result: str = "."
     marks: bool = False
@@ -87,6 +90,7 @@ KINDS: dict[str, StageKind] = {
         options=(f"{_SETTINGS}:ScanKeys",),
         required=("images",),
         files=("images", "masks", "legend", "group_file", "lists"),
+        found=("masks beside the images", "geodistill.project.data_stages:found_masks"),
         result="manifest.parquet",
     ),
     "check": StageKind(

@@ -12,11 +12,13 @@ import pytest
 from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
+from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.planning import Selection
 from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
-from geodistill.project.stage_keys import KeyParts
+from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_recipe import in_full
+from geodistill.project.wiring import wire
 from projects import ORDER, TOWN, StubStages, write_town
 
 
@@ -258,12 +260,12 @@ def test_masks_that_are_found_count(tmp_path: Path, stages: StubStages) -> None:
 def test_a_result_of_before_masks_counted_stays_and_is_watched_from_now_on(tmp_path: Path, stages: StubStages) -> None:
     town = write_town(tmp_path, "scan: {images: images}\nteacher: {recipe: supervised-folder}\n")
     run(town)
+    scan_key = ""
     for name in ("scan", "teacher"):  # as the versions before wrote them
         file = tmp_path / "town" / "done" / f"{name}.json"
         record = json.loads(file.read_text(encoding="utf-8"))
         record["parts"]["files"].pop("masks beside the images", None)
-        if name == "teacher":
-            record["parts"]["needs"] = {"scan": scan_key}
+        record["parts"]["needs"] = {"scan": scan_key} if scan_key else {}
         scan_key = record["key"] = KeyParts(**record["parts"]).key
         file.write_text(json.dumps(record), encoding="utf-8")
     stages.taken()
@@ -272,3 +274,28 @@ def test_a_result_of_before_masks_counted_stays_and_is_watched_from_now_on(tmp_p
     make_raster(tmp_path / "masks" / "a.tif", channels=1)
     run(town)
     assert stages.taken() == ["scan", "teacher"]
+
+
+def test_class_names_above_yolos_boxes_count(tmp_path: Path, stages: StubStages) -> None:
+    text = "label: {images: images, boxes: train/labels, format: yolo}\n"
+    town, names = write_town(tmp_path, text), tmp_path / "data.yaml"
+    (tmp_path / "train" / "labels").mkdir(parents=True)
+    names.write_text("names: [roof, road]\n", encoding="utf-8")
+    run(town)
+    names.write_text("names: [road, roof]\n", encoding="utf-8")
+    assert plan(town)["label"] == ("runs", "list of classes has changed")
+
+
+def test_labels_begun_before_class_names_counted_go_on(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "label: {images: images, boxes: images, format: yolo}\n")
+    stages.failing = "label"
+    with pytest.raises(DataError):
+        run(town)
+    started = tmp_path / "town" / "done" / "label.started.json"
+    project = read_project(town)
+    parts = key_parts(project, wire(project)["label"], {}, Fingerprints(tmp_path / "memo.json"))
+    assert parts.former.key != parts.key
+    started.write_text(json.dumps({"key": parts.former.key, "taken": {}}), encoding="utf-8")
+    stages.failing = ""
+    run(town)
+    assert stages.taken() == ["label", "label+"]

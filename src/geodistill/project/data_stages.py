@@ -46,6 +46,20 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
     return chosen
 
 
+def found_classes(project: ProjectFile, settings: Mapping[str, Any]) -> list[Path] | None:
+    """Return the file that names the classes of YOLO's boxes, which may stand above them; ``None`` of other formats.
+
+    Raises:
+        DataError: It cannot be used.
+        GeodistillError: As `label_settings`.
+    """
+    chosen = label_settings(project, settings)
+    if chosen.format != "yolo":
+        return None
+    listed = load("geodistill.label.formats.yolo_set:find_class_list")(chosen.boxes)
+    return [] if listed is None else [listed.file]
+
+
 def run_label(job: StageJob) -> StageResult:
     """Make masks for every box.
 

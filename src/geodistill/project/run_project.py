@@ -125,10 +125,12 @@ def _run_stage(
         plan = replace(plan, state="unchanged", reason="") if same else replace(plan, state="runs", reason=OTHERWISE)
     plans[name] = plan
     say(str(plan))
-    if plan.state == "unchanged" and plan.parts is not None and plan.record is not None:
-        if plan.record.parts != plan.parts.written:  # from now on it is watched as this version does it
-            write_record(project.out, name, replace(plan.record, parts=plan.parts.written))
-    if plan.state not in ("runs", "resumes") or plan.parts is None:
+    if plan.parts is None:
+        return
+    if plan.state == "unchanged" and plan.record is not None and plan.record.parts != plan.parts.written:
+        # It is of a version that watched less: from now on it is watched as this one does it.
+        write_record(project.out, name, replace(plan.record, parts=plan.parts.written))
+    if plan.state not in ("runs", "resumes"):
         return
     started = time.monotonic()
     resumes = begin_stage(project.out, name, plan.key, taken, plan.record)

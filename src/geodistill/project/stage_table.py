@@ -78,6 +78,7 @@ KINDS: dict[str, StageKind] = {
         check="geodistill.project.data_stages:label_settings",
         required=("images", "boxes"),
         files=("images", "boxes", "legend", "lists", "segmenter"),
+        found=("list of classes", "geodistill.project.data_stages:found_classes"),
         result="manifest.parquet",
         marks=True,
         unwatched=(".journal.jsonl", ".chunk", "review/*"),

@@ -145,10 +145,14 @@ class Manifest:
             raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {present})", f"some '{split}'")
         return rows
 
-    def save(self, path: Path | str) -> Manifest:
+    def save(self, path: Path | str, moves_with: Path | None = None) -> Manifest:
         """Write the Parquet file, whole or not at all.
 
         File paths below the manifest's folder are stored relative to it, so that the folder can be moved.
+
+        Args:
+            path: The file.
+            moves_with: A folder above it that is moved as a whole: paths below that one are stored so too.
 
         Returns:
             The manifest with its `path`.
@@ -164,8 +168,8 @@ class Manifest:
                 columns[name].append(getattr(entry, name))
             for name in ("row", "col", "height", "width"):
                 columns[name].append(getattr(entry.window, name))
-            columns["image"].append(_stored(entry.image, folder))
-            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder))
+            columns["image"].append(_stored(entry.image, folder, moves_with))
+            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder, moves_with))
         metadata = {
             "format_version": FORMAT_VERSION,
             "bands": list(self.bands),
@@ -271,9 +275,10 @@ def require_statistics(manifest: Manifest) -> Statistics:
     return manifest.statistics
 
 
-def _stored(path: Path, folder: Path) -> str:
-    path = Path(os.path.abspath(path))  # noqa: PTH100
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+def _stored(path: Path, folder: Path, moves_with: Path | None) -> str:
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
+    together = path.is_relative_to(root) and folder.is_relative_to(root)
+    return Path(os.path.relpath(path, folder)).as_posix() if together else str(path)
 
 
 def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,5 +350,7 @@ class _Places:
         if not name or name in (".", ".."):
             return self._folder / stored
         if above not in self._known:
-            self._known[above] = self._folder / (above if above or not stored.startswith("/") else "/")
+            place = self._folder / (above if above or not stored.startswith("/") else "/")
+            # By its name, as it was stored: the folder may be a link.
+            self._known[above] = Path(os.path.normpath(place)) if above.startswith("..") else place
         return self._known[above] / name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,8 @@ def found_masks(project: ProjectFile, settings: Mapping[str, Any]) -> list[Path]
     values = typed_values(settings, key_types("scan"), "scan")
     if values.get("masks") or values.get("unlabelled"):
         return None
-    images = values["images"]
-    named = [images] if isinstance(images, str) else images
-    return find_mask_places([Path(project.resolve(name)) for name in named if not name.startswith(SIGN)])
+    named = [name for name in _several(values["images"]) if not name.startswith(SIGN)]
+    return find_mask_places([Path(project.resolve(name)) for name in named])
 
 
 def run_scan(job: StageJob) -> StageResult:
@@ -115,11 +115,35 @@ def run_scan(job: StageJob) -> StageResult:
         progress=True,
     )
     report.manifest.refuse_problems()
+    report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
     scanned = report.to_dict()
     counts = ", ".join(f"{split} {count}" for split, count in scanned["images"].items())
     left = len(report.images_without_mask)
     summary = f"{len(report.manifest.entries)} images ({counts})" + (f", {left} without mask" if left else "")
     return StageResult(summary, {key: scanned[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
+
+
+def scan_moved(project: ProjectFile, settings: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a manifest names images or masks elsewhere than where the project has them now: it was copied or moved.
+
+    Raises:
+        DataError: The manifest cannot be read.
+        RecipeError: A value is of another type.
+    """
+    from geodistill.data.manifest import Manifest
+
+    values = typed_values(settings, key_types("scan"), "scan")
+    named = [item for key in ("images", "masks") for item in _several(values.get(key))]
+    if any(item.startswith(SIGN) for item in named):
+        return False
+    places = [Path(os.path.abspath(project.resolve(item))) for item in named]  # noqa: PTH100 - as find_pairs does
+    rows = Manifest.load(folder / "manifest.parquet").entries
+    files = [file for row in rows for file in (row.image, row.mask if values.get("masks") else None) if file]
+    return not all(any(file.is_relative_to(place) for place in places) for file in files)
+
+
+def _several(value: str | tuple[str, ...] | None) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value or ()
 
 
 def run_check(job: StageJob) -> StageResult:

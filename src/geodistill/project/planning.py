@@ -9,12 +9,15 @@ from typing import Literal
 
 from geodistill.errors import OutputError, UnknownNameError
 from geodistill.files import check_folder
+from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile
 from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_records import StageRecord, changed_output, read_record, started_as
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import WiredStage
+
+MOVED = "the project was copied or moved"
 
 State = Literal["given", "unchanged", "left out", "perhaps", "resumes", "runs"]
 """What becomes of a stage; ``perhaps``: it runs unless what it takes comes out as it was."""
@@ -152,6 +155,9 @@ def _decide(
             return "runs", f"{need} has come out otherwise since"
     if changed is not None:
         return "runs", changed
+    moved = KINDS[stage.entry.kind].moved
+    if moved and load(moved)(project, stage.settings, project.out / name):
+        return "runs", MOVED
     again = [need for need in stage.needs if plans[need].state in ("runs", "resumes", "perhaps")]
     if again:
         *others, last = again

@@ -15,7 +15,7 @@ from geodistill.files import check_outputs, check_suffix
 from geodistill.folders import hold_folder, sweep
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
-from geodistill.project.planning import Selection, StagePlan, make_plan
+from geodistill.project.planning import MOVED, Selection, StagePlan, make_plan
 from geodistill.project.project_file import ProjectFile, read_project
 from geodistill.project.run_summary import write_summary
 from geodistill.project.stage_job import StageJob, StageResult
@@ -145,6 +145,7 @@ def _run_stage(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
+        stands_for=plan.record.digest if plan.record is not None and plan.reason == MOVED else "",
     )
     write_record(project.out, name, record)
     say(f"{name:<12} done in {record.seconds:.1f} s: {outcome.summary}")

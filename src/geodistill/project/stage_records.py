@@ -44,6 +44,7 @@ class StageRecord:
         finished: When, in ISO 8601.
         versions: Of the packages that it ran with.
         summary: One line for people.
+        stands_for: Digest of the outputs before the project was moved, which hold the same in other words.
         format: Of this record.
     """
 
@@ -56,11 +57,14 @@ class StageRecord:
     finished: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
+    stands_for: str = ""
     format: int = _FORMAT
 
     @property
     def digest(self) -> str:
         """Digest of the content of all outputs."""
+        if self.stands_for:
+            return self.stands_for
         contents = sorted((name, stamp[2]) for name, stamp in self.outputs.items())
         return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 

@@ -26,6 +26,8 @@ class StageKind:
         files: Keys that name files or folders from outside.
         found: What such a file or folder stands for that is found without being named, and ``module:function`` that
             returns where, of project and settings; ``None`` where nothing is looked for.
+        moved: ``module:function`` of project, settings and folder that says whether a result names files elsewhere than
+            where the project has them now; or none.
         placing: Keys that do not change the result.
         result: What of its folder others take by ``$NAME``, relative to it.
         marks: Whether its verb marks the folder as its own.
@@ -44,6 +46,7 @@ class StageKind:
     required: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     found: tuple[str, str] | None = None
+    moved: str = ""
     placing: tuple[str, ...] = ("device", "engine", "workers", "address", "gpus", "readers", "blocks")
     result: str = "."
     marks: bool = False
@@ -92,6 +95,7 @@ KINDS: dict[str, StageKind] = {
         required=("images",),
         files=("images", "masks", "legend", "group_file", "lists"),
         found=("masks beside the images", "geodistill.project.data_stages:found_masks"),
+        moved="geodistill.project.data_stages:scan_moved",
         result="manifest.parquet",
     ),
     "check": StageKind(

@@ -299,3 +299,15 @@ def test_labels_begun_before_class_names_counted_go_on(tmp_path: Path, stages: S
     stages.failing = ""
     run(town)
     assert stages.taken() == ["label", "label+"]
+
+
+def test_a_file_of_somebody_else_outlives_a_stage_that_was_stopped(town: Path, stages: StubStages) -> None:
+    run(town)
+    folder = town.parent / "town" / "export"
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / "result.txt").unlink()
+    for to in ("onnx", "hub"):  # the same result, which would be stopped, and then another
+        town.write_text(TOWN.replace("to: onnx", f"to: {to}"), encoding="utf-8")
+        with pytest.raises(OutputError, match=r"holds notes\.txt, which stage export did not write"):
+            run(town)
+    assert (folder / "notes.txt").is_file()

@@ -169,7 +169,7 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
     folder = out / name
     same = (key, dict(taken)) in (started_as(out, name), record is not None and (record.key, dict(record.taken)))
     used = folder.is_dir() and bool(names_below(folder))
-    if used and not same and record is not None and (extra := _extra_file(folder, record, name)):
+    if used and record is not None and (extra := _extra_file(folder, record, name)):
         raise OutputError(
             f"{folder} holds {extra}, which stage {name} did not write", "its own files alone", "move it elsewhere"
         )

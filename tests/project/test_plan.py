@@ -12,7 +12,7 @@ import pytest
 from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
-from geodistill.project.fingerprints import Fingerprints
+from geodistill.project.fingerprints import Fingerprints, stamp_file
 from geodistill.project.planning import Selection
 from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
@@ -311,3 +311,20 @@ def test_a_file_of_somebody_else_outlives_a_stage_that_was_stopped(town: Path, s
         with pytest.raises(OutputError, match=r"holds notes\.txt, which stage export did not write"):
             run(town)
     assert (folder / "notes.txt").is_file()
+
+
+def test_statistics_that_qgis_writes_beside_a_map_alter_nothing(town: Path, stages: StubStages) -> None:
+    run(town)
+    folder, done = town.parent / "town" / "predict", town.parent / "town" / "done" / "predict.json"
+    side = folder / "scene.tif.aux.xml"
+    side.write_text("classes", encoding="utf-8")
+    record = json.loads(done.read_text(encoding="utf-8"))  # versions before watched it
+    record["outputs"][side.name] = stamp_file(side)
+    done.write_text(json.dumps(record), encoding="utf-8")
+    side.write_text("classes and statistics", encoding="utf-8")
+    assert plan(town)["predict"][0] == "unchanged"
+    (folder / "result.txt").unlink()
+    (folder / "another.tif.aux.xml").touch()
+    stages.taken()
+    run(town)
+    assert stages.taken() == ["predict+"]

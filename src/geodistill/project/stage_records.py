@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -111,10 +111,15 @@ def stamp_outputs(out: Path, name: str, before: StageRecord | None = None) -> di
         OutputError: One cannot be read.
     """
     folder, known = out / name, {} if before is None else before.outputs
-    patterns = KINDS[kind_of(name)].unwatched
     with output_errors(folder):
-        names = [file for file in visible_files(folder) if not any(fnmatchcase(file, p) for p in patterns)]
+        names = _watched(name, visible_files(folder))
         return {file: stamp_file(folder / file, known.get(file)) for file in names}
+
+
+def _watched(name: str, files: Iterable[str]) -> list[str]:
+    """Return those of a stage's files that may not change."""
+    patterns = KINDS[kind_of(name)].unwatched
+    return [file for file in files if not any(fnmatchcase(file, pattern) for pattern in patterns)]
 
 
 def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
@@ -124,7 +129,7 @@ def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
         OutputError: A file is there and holds what no verb of ours wrote.
     """
     folder, kind = out / name, KINDS[kind_of(name)]
-    states = {file: _state(folder / file, stamp) for file, stamp in record.outputs.items()}
+    states = {file: _state(folder / file, record.outputs[file]) for file in _watched(name, record.outputs)}
     altered = [file for file, state in states.items() if state == "altered"]
     before = record.outputs.get(kind.decisions)
     reviewed = bool(kind.decisions) and _state(folder / kind.decisions, before) in ("altered", "new")
@@ -193,4 +198,4 @@ def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str]) -> 
 def _extra_file(folder: Path, record: StageRecord, name: str) -> str:
     if KINDS[kind_of(name)].marks:
         return next(iter(foreign_files(folder, results_within(folder))), "")
-    return next((file for file in visible_files(folder) if file not in record.outputs), "")
+    return next((file for file in _watched(name, visible_files(folder)) if file not in record.outputs), "")

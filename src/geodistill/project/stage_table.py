@@ -32,7 +32,7 @@ class StageKind:
         result: What of its folder others take by ``$NAME``, relative to it.
         marks: Whether its verb marks the folder as its own.
         is_fit: Whether it trains a recipe, whose keys it takes too.
-        unwatched: Files of it that may change: what only an interrupted run needs.
+        unwatched: Files of it that may change: what only an interrupted run needs, or other programs write to.
         decisions: A file of it that a person's work stands in, which stays when the stage is made anew; or none.
         decided: ``module:function`` of its folder and files of it that returns those that are not as the stage's verb
             wrote them when it took the decisions in; or none.
@@ -126,6 +126,7 @@ KINDS: dict[str, StageKind] = {
         check="geodistill.project.map_stages:predict_options",
         required=("scenes",),
         files=("scenes", "model", "aoi"),
+        unwatched=("*.aux.xml",),  # QGIS adds statistics to it
     ),
     "export": StageKind(
         about="Write a model in other forms.",

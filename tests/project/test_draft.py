@@ -115,3 +115,16 @@ def test_folders_behind_links_are_found_and_circles_are_not_followed(tmp_path: P
     (tmp_path / "elsewhere" / "images" / "circle").symlink_to(tmp_path / "elsewhere")
     draft_project(tmp_path / "town", tmp_path / "p.yaml")
     assert yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))["label"]["images"] == "town/linked/images"
+
+
+@pytest.mark.parametrize("name", ["../my town #2", "../a, b", "town #2", "NO", "on", "1.5", "$a", "~a", "[a]", "plain"])
+def test_paths_mean_what_they_name(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "here" / "p #1.yaml"
+    (tmp_path / "here" / "p #1").mkdir(parents=True)
+    town = make_detection_set(out.parent / name, count=2)
+    draft_project(town, out)
+    project = read_project(out)
+    assert project.out.name == "p #1-results"
+    named = project.resolve(project.stages["label"].settings["images"])
+    assert Path(named).resolve() == (town / "images").resolve()
+    assert wire(project)["label"].needs == ()

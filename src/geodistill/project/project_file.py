@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -56,7 +57,12 @@ class ProjectFile:
 
     def resolve(self, name: str) -> str:
         """Return a path of the file in full: it is meant from the file's folder; addresses stay."""
-        return name if is_address(name) else str(self.path.absolute().parent / Path(name).expanduser())
+        return name if is_address(name) else str(_in_full(self.path, name))
+
+
+def _in_full(project: Path, name: str) -> Path:
+    # Of texts, since Path drops the ./ of a folder ./~name, and raises where there is no such user.
+    return project.absolute().parent / os.path.expanduser(name)  # noqa: PTH111
 
 
 def is_address(name: str) -> bool:
@@ -98,7 +104,7 @@ def read_project(path: Path | str) -> ProjectFile:
         raise RecipeError(f"project {path} without a stage", f"one or more of {', '.join(KINDS)}")
     common = typed_values(project_keys, get_type_hints(ProjectKeys), str(path))
     stages = {name: _stage(name, value, common, path) for name, value in written.items()}
-    out = path.absolute().parent / Path(common.get("out") or path.stem).expanduser()
+    out = _in_full(path, common.get("out") or path.stem)
     return ProjectFile(path, out, stages)
 
 

@@ -128,3 +128,17 @@ def test_paths_mean_what_they_name(tmp_path: Path, name: str) -> None:
     named = project.resolve(project.stages["label"].settings["images"])
     assert Path(named).resolve() == (town / "images").resolve()
     assert wire(project)["label"].needs == ()
+
+
+def test_boxes_of_yolo_are_found_behind_class_names_and_images_without_objects(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images" / "b.tif")
+    (tmp_path / "labels").mkdir()
+    for name, text in {"a.txt": "", "b.txt": "0 0.5 0.5 0.1 0.1\n", "classes.txt": "1 2 3 4 5\n"}.items():
+        (tmp_path / "labels" / name).write_text(text, encoding="utf-8")
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    label = read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert (label["boxes"], label["format"]) == ("labels", "yolo")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "labels" / name).unlink()
+    with pytest.raises(DataError, match="neither labels nor a model"):
+        draft_project(tmp_path, tmp_path / "q.yaml")

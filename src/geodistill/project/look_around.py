@@ -10,6 +10,7 @@ from pathlib import Path
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
+from geodistill.label.formats.yolo_set import NAME_FILES
 from geodistill.project.fingerprints import walk_links
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 
@@ -23,6 +24,7 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 _BEGINNING = 1 << 16
 _LOOKED_AT = 50
+"""Files of a folder that are opened at most."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,13 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
         if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
             yield Annotation(folder / name, kind, nearest)
     for suffix in (".xml", ".txt"):
-        first = next((name for name in names if name.lower().endswith(suffix) and "readme" not in name.lower()), None)
-        if first is not None and (kind := _format_of(folder / first)):
+        files = [name for name in names if name.lower().endswith(suffix) and _may_hold_boxes(name)]
+        if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             yield Annotation(folder, kind, nearest)
+
+
+def _may_hold_boxes(name: str) -> bool:
+    return "readme" not in name.lower() and name not in NAME_FILES
 
 
 def _nearness(folder: Path, images: Path) -> tuple[int, bool]:

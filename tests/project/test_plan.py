@@ -13,12 +13,14 @@ from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
 from geodistill.project.fingerprints import Fingerprints, stamp_file
+from geodistill.project.map_stages import find_results
 from geodistill.project.planning import Selection
 from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
 from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_recipe import in_full
 from geodistill.project.wiring import wire
+from geodistill.report.report_options import ReportOptions
 from projects import ORDER, TOWN, StubStages, write_town
 
 
@@ -328,3 +330,12 @@ def test_statistics_that_qgis_writes_beside_a_map_alter_nothing(town: Path, stag
     stages.taken()
     run(town)
     assert stages.taken() == ["predict+"]
+
+
+def test_a_page_shows_no_model_of_before_where_another_is_given(town: Path, stages: StubStages) -> None:
+    run(town)
+    shown = find_results(read_project(town), ["teacher"], ReportOptions())[1]
+    assert shown == town.parent / "town" / "teacher"
+    town.write_text("teacher: big\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no stage to write one about"):
+        find_results(read_project(town), ["teacher"], ReportOptions())

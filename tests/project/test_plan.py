@@ -14,7 +14,7 @@ from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
 from geodistill.project.fingerprints import Fingerprints, stamp_file
 from geodistill.project.map_stages import find_results
-from geodistill.project.planning import Selection
+from geodistill.project.planning import Selection, result_of
 from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
 from geodistill.project.stage_keys import KeyParts, key_parts
@@ -339,3 +339,12 @@ def test_a_page_shows_no_model_of_before_where_another_is_given(town: Path, stag
     town.write_text("teacher: big\n", encoding="utf-8")
     with pytest.raises(DataError, match="no stage to write one about"):
         find_results(read_project(town), ["teacher"], ReportOptions())
+
+
+def test_a_model_of_the_hub_is_given_by_its_name(tmp_path: Path) -> None:
+    project = read_project(write_town(tmp_path, "teacher: owner/name\nevaluate: {data: m}\nscan: owner/name\n"))
+    wired = wire(project)
+    assert result_of(project, wired, "teacher") == "owner/name"
+    assert result_of(project, wired, "scan") == str(tmp_path / "owner" / "name")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert result_of(project, wired, "teacher") == str(tmp_path / "owner" / "name")

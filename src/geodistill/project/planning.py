@@ -11,7 +11,7 @@ from geodistill.errors import OutputError, UnknownNameError
 from geodistill.files import check_folder
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
-from geodistill.project.project_file import ProjectFile
+from geodistill.project.project_file import ProjectFile, is_hub_id
 from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_records import StageRecord, changed_output, read_record, started_as
 from geodistill.project.stage_table import KINDS, kind_of
@@ -170,5 +170,6 @@ def result_of(project: ProjectFile, wired: Mapping[str, WiredStage], name: str) 
     """Return the path of what other stages take of one."""
     entry = wired[name].entry
     if entry.given:
-        return project.resolve(entry.given)
+        path = project.resolve(entry.given)
+        return entry.given if KINDS[entry.kind].is_fit and is_hub_id(entry.given) and not Path(path).exists() else path
     return str(project.out / name / KINDS[kind_of(name)].result)

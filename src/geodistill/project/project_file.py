@@ -70,6 +70,11 @@ def is_address(name: str) -> bool:
     return "://" in name or name.startswith(("/vsi", "<"))
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be that of a model on the Hugging Face hub: ``owner/name``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectKeys(MachineKeys):
     """What a project file can say beside its stages; the machines' keys hold for every stage that takes them.

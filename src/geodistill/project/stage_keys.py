@@ -15,7 +15,7 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, shown
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints, visible_files
-from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
+from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, is_hub_id, typed_values
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
@@ -182,8 +182,8 @@ def _of_given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
         DataError: It is not there.
     """
     if not path.exists():
-        if KINDS[entry.kind].is_fit and entry.given.count("/") == 1 and not entry.given.startswith((".", "/", "~")):
-            return ""  # a hub id
+        if KINDS[entry.kind].is_fit and is_hub_id(entry.given):
+            return ""
         raise DataError(f"{path}, given as {entry.name}, is not there", "a file or folder", "name one that is there")
     if KINDS[entry.kind].is_fit:
         return _of_model(path, fingerprints)

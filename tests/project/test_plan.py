@@ -121,7 +121,7 @@ def test_what_scenes_are_made_of_counts(town: Path, stages: StubStages, name: st
 
 def test_machines_and_devices_are_no_part_of_a_result(town: Path, stages: StubStages) -> None:
     run(town)
-    town.write_text("workers: 4\n" + TOWN, encoding="utf-8")
+    town.write_text("workers: 4\ndevice: cpu\n" + TOWN, encoding="utf-8")
     assert {state for state, _ in plan(town).values()} == {"unchanged"}
 
 
@@ -348,3 +348,18 @@ def test_a_model_of_the_hub_is_given_by_its_name(tmp_path: Path) -> None:
     assert result_of(project, wired, "scan") == str(tmp_path / "owner" / "name")
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert result_of(project, wired, "teacher") == str(tmp_path / "owner" / "name")
+
+
+def test_what_was_trained_when_a_device_counted_stays(tmp_path: Path, stages: StubStages) -> None:
+    text = "scan: {images: images, masks: images}\nteacher: {recipe: supervised-folder}\n"
+    town = write_town(tmp_path, "device: cpu\n" + text)
+    run(town)
+    done = tmp_path / "town" / "done" / "teacher.json"
+    record = json.loads(done.read_text(encoding="utf-8"))
+    assert record["parts"]["settings"]["trainer.accelerator"] == "auto"
+    record["parts"]["settings"]["trainer.accelerator"] = "cpu"
+    record["key"] = KeyParts(**record["parts"]).key
+    done.write_text(json.dumps(record), encoding="utf-8")
+    assert plan(town)["teacher"][0] == "unchanged"
+    town.write_text(text, encoding="utf-8")
+    assert run(town)["teacher"] == "unchanged"

@@ -13,6 +13,7 @@ from geodistill.folders import mark_folder
 from geodistill.project import data_stages, stage_keys
 from geodistill.project import run_project as running
 from geodistill.project.stage_job import StageJob, StageResult
+from geodistill.project.stage_recipe import overrides_of
 from geodistill.project.stage_table import KINDS, kind_of
 
 TOWN = """\
@@ -82,4 +83,4 @@ class StubStages:
 
 
 def _recipe(project: Any, stage: Any, fingerprints: Any) -> Mapping[str, Any]:
-    return {"defaults": "of the recipe", **stage.settings}
+    return {"trainer.accelerator": "auto", "recipe": stage.settings["recipe"], **overrides_of(stage)}

@@ -148,11 +148,10 @@ def _in_verbs_form(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _common(kind: str, common: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says for all stages, by the keys of one."""
-    seed = common.get("seed")
-    if KINDS[kind].is_fit:
-        recipe = {} if seed is None else {"trainer.seed": seed}
-        return recipe | ({"trainer.accelerator": "cpu"} if common.get("device") == "cpu" else {})
-    return {key: item for key, item in common.items() if key in types}
+    settings = {key: item for key, item in common.items() if key in types}
+    if KINDS[kind].is_fit and common.get("seed") is not None:
+        settings["trainer.seed"] = common["seed"]
+    return settings
 
 
 def typed_values(data: Mapping[str, Any], types: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -53,10 +53,16 @@ class KeyParts:
 
     @property
     def former(self) -> KeyParts:
-        """The parts as geodistill wrote them before it watched what stages find without being told."""
+        """The parts as geodistill wrote them before.
+
+        It did not watch what stages find without being told, and a project's ``device: cpu`` was one of the settings.
+        """
+        settings, key = self.settings, "trainer.accelerator"
+        if KINDS[kind_of(self.stage)].is_fit and settings.get(key) == "auto":
+            settings = {**settings, key: "cpu"}
         found = KINDS[kind_of(self.stage)].found
         kept = {name: digest for name, digest in self.files.items() if found is None or name != found[0]}
-        return replace(self, files=kept)
+        return replace(self, settings=settings, files=kept)
 
     def difference(self, before: Mapping[str, Any]) -> str:
         """Say in a few words what is another than in the parts of an earlier key, as `asdict` wrote them."""

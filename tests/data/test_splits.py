@@ -174,3 +174,9 @@ class TestFromLists:
 def test_a_plan_that_cannot_be_followed_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(GeodistillError):
         SplitPlan(**fields)
+
+
+def test_plans_as_python_writes_them(tmp_path: Path) -> None:
+    assert SplitPlan(kind="lists", lists=str(tmp_path)).lists == tmp_path  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="three numbers"):
+        SplitPlan(fractions=[0.8, 0.2])  # type: ignore[arg-type]

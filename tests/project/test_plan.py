@@ -363,3 +363,19 @@ def test_what_was_trained_when_a_device_counted_stays(tmp_path: Path, stages: St
     assert plan(town)["teacher"][0] == "unchanged"
     town.write_text(text, encoding="utf-8")
     assert run(town)["teacher"] == "unchanged"
+
+
+def test_what_was_begun_elsewhere_begins_anew(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path / "here", "label: {images: images, boxes: boxes.json, format: coco}\n")
+    stages.failing = "label"
+    with pytest.raises(DataError):
+        run(town)
+    (tmp_path / "here").rename(tmp_path / "there")
+    stages.failing, town = "", tmp_path / "there" / "town.yaml"
+    run(town)
+    (tmp_path / "there").rename(tmp_path / "again")
+    town = tmp_path / "again" / "town.yaml"
+    assert run(town) == {"label": "unchanged"}
+    (tmp_path / "again" / "town" / "label" / "manifest.parquet").unlink()
+    run(town)
+    assert stages.taken() == ["label", "label", "label"]

@@ -142,8 +142,11 @@ def _decide(
 ) -> tuple[State, str]:
     name = stage.entry.name
     if record is None:
-        if started_as(project.out, name)[0] == key:
+        begun, _, where = started_as(project.out, name)
+        if begun == key and where in ("", project.where):
             return "resumes", "it was stopped"
+        if begun == key:
+            return "runs", f"{MOVED} while it was not done"
         return "runs", "it is not done yet"
     changed = changed_output(project.out, name, record)
     if record.key != key:

@@ -55,6 +55,11 @@ class ProjectFile:
     out: Path
     stages: Mapping[str, StageEntry]
 
+    @property
+    def where(self) -> str:
+        """The folders of the file and of its results."""
+        return f"{self.path.absolute().parent}{os.pathsep}{self.out}"
+
     def resolve(self, name: str) -> str:
         """Return a path of the file in full: it is meant from the file's folder; addresses stay."""
         return name if is_address(name) else str(_in_full(self.path, name))

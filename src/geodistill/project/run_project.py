@@ -133,7 +133,7 @@ def _run_stage(
     if plan.state not in ("runs", "resumes"):
         return
     started = time.monotonic()
-    resumes = begin_stage(project.out, name, plan.key, taken, plan.record)
+    resumes = begin_stage(project.out, name, plan.key, taken, plan.record, project.where)
     outcome: StageResult = load(kind.run)(StageJob(project, wired, plan, fingerprints, resumes))
     record = StageRecord(
         key=plan.key,
@@ -145,6 +145,7 @@ def _run_stage(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
+        where=project.where,
         stands_for=plan.record.digest if plan.record is not None and plan.reason == MOVED else "",
     )
     write_record(project.out, name, record)

@@ -142,3 +142,12 @@ def test_boxes_of_yolo_are_found_behind_class_names_and_images_without_objects(t
         (tmp_path / "labels" / name).unlink()
     with pytest.raises(DataError, match="neither labels nor a model"):
         draft_project(tmp_path, tmp_path / "q.yaml")
+
+
+def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    make_raster(tmp_path / "p" / "predict" / "map.tif")
+    (tmp_path / "p" / "done").mkdir()
+    (tmp_path / "p" / "done" / "memo.json").write_text("{}", encoding="utf-8")
+    draft_project(tmp_path, tmp_path / "q.yaml")
+    assert "scan-unlabelled" not in read_project(tmp_path / "q.yaml").stages

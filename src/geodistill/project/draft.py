@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from geodistill.errors import DataError, OutputError
 from geodistill.files import write_text
 from geodistill.project.look_around import FolderContents, look_around
 from geodistill.project.project_file import is_address
 from geodistill.project.wiring import SIGN
+from geodistill.reading import parse_yaml
 
 Line = tuple[str, str]
 """A line of YAML, and what it says."""
@@ -43,7 +42,7 @@ class ProjectDraft:
         relative = Path(os.path.relpath(path, self.path.absolute().parent)).as_posix()
         if relative.startswith((SIGN, "~")) or is_address(relative):  # else it would name no file of the folder
             relative = f"./{relative}"
-        plain = all(c.isalnum() or c in "/._-" for c in relative) and yaml.safe_load(relative) == relative
+        plain = all(c.isalnum() or c in "/._-" for c in relative) and parse_yaml(relative, relative) == relative
         return relative if plain else json.dumps(relative, ensure_ascii=False)
 
     @property

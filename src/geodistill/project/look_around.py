@@ -11,7 +11,8 @@ from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
 from geodistill.label.formats.yolo_set import NAME_FILES
-from geodistill.project.fingerprints import walk_links
+from geodistill.project.fingerprints import MEMO, walk_links
+from geodistill.project.stage_records import FOLDER
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 
 SCENE_PIXELS = 2 << 20
@@ -69,7 +70,8 @@ def look_around(root: Path) -> FolderContents:
         raise DataError(f"no folder {root}", "a folder with images")
     folders = dict(walk_links(root))
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
-    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
+    made = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]  # results of a project
+    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in made)}
     rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
     nests = [pair for folder in kept for pair in _nest(folder, rasters)]
     pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]

@@ -14,7 +14,7 @@ from geodistill.extras import installed_versions
 from geodistill.files import check_outputs, check_suffix
 from geodistill.folders import hold_folder, sweep
 from geodistill.lazy import load
-from geodistill.project.fingerprints import Fingerprints
+from geodistill.project.fingerprints import MEMO, Fingerprints
 from geodistill.project.planning import MOVED, Selection, StagePlan, make_plan
 from geodistill.project.project_file import ProjectFile, read_project
 from geodistill.project.run_summary import write_summary
@@ -65,7 +65,7 @@ def run_project(
     wired = wire(project)
     if report is not None:
         _check_page(project, wired, Path(report))
-    memo = project.out / FOLDER / "memo.json"
+    memo = project.out / FOLDER / MEMO
     if dry:
         plans = make_plan(project, wired, selection or Selection(), Fingerprints(memo))
         for plan in plans.values():

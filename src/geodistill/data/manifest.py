@@ -30,7 +30,6 @@ _SCHEMA = pa.schema(
     + [(name, pa.int64()) for name in ("row", "col", "height", "width")]
 )
 
-
 LONGEST = 2**31
 """Rows and columns of an image are fewer, in any format that GDAL reads."""
 
@@ -148,11 +147,7 @@ class Manifest:
     def save(self, path: Path | str, moves_with: Path | None = None) -> Manifest:
         """Write the Parquet file, whole or not at all.
 
-        File paths below the manifest's folder are stored relative to it, so that the folder can be moved.
-
-        Args:
-            path: The file.
-            moves_with: A folder above it that is moved as a whole: paths below that one are stored so too.
+        File paths below the manifest's folder, or below one above it that ``moves_with`` it, are stored relative to it.
 
         Returns:
             The manifest with its `path`.
@@ -351,6 +346,5 @@ class _Places:
             return self._folder / stored
         if above not in self._known:
             place = self._folder / (above if above or not stored.startswith("/") else "/")
-            # By its name, as it was stored: the folder may be a link.
-            self._known[above] = Path(os.path.normpath(place)) if above.startswith("..") else place
+            self._known[above] = Path(os.path.normpath(place)) if above.startswith("..") else place  # may be a link
         return self._known[above] / name

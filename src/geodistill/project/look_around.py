@@ -70,8 +70,8 @@ def look_around(root: Path) -> FolderContents:
         raise DataError(f"no folder {root}", "a folder with images")
     folders = dict(walk_links(root))
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
-    made = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]  # results of a project
-    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in made)}
+    results = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]
+    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in results)}
     rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
     nests = [pair for folder in kept for pair in _nest(folder, rasters)]
     pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]

@@ -60,8 +60,8 @@ class KeyParts:
         settings, key = self.settings, "trainer.accelerator"
         if KINDS[kind_of(self.stage)].is_fit and settings.get(key) == "auto":
             settings = {**settings, key: "cpu"}
-        found = KINDS[kind_of(self.stage)].found
-        kept = {name: digest for name, digest in self.files.items() if found is None or name != found[0]}
+        beside = KINDS[kind_of(self.stage)].beside
+        kept = {name: digest for name, digest in self.files.items() if beside is None or name != beside[0]}
         return replace(self, settings=settings, files=kept)
 
     def difference(self, before: Mapping[str, Any]) -> str:
@@ -113,8 +113,8 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
     for key, name in _named(places):
         if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
             files[name] = digest
-    if kind.found and (found := load(kind.found[1])(project, stage.settings)) is not None:
-        files[kind.found[0]] = "-".join(map(fingerprints.of_path, found)) or "none"
+    if kind.beside and (places_beside := load(kind.beside[1])(project, stage.settings)) is not None:
+        files[kind.beside[0]] = "-".join(map(fingerprints.of_path, places_beside)) or "none"
     needs = {name: keys[name] for name in stage.needs}
     return KeyParts(entry.name, kind.version, settings, needs, files)
 

@@ -24,7 +24,7 @@ class StageKind:
         check: ``module:function`` that refuses settings that cannot be used, of project and settings; or none.
         required: Keys that it cannot do without.
         files: Keys that name files or folders from outside.
-        found: What such a file or folder stands for that is found without being named, and ``module:function`` that
+        beside: What such a file or folder stands for that is found without being named, and ``module:function`` that
             returns where, of project and settings; ``None`` where nothing is looked for.
         moved: ``module:function`` of project, settings and folder that says whether a result names files elsewhere than
             where the project has them now; or none.
@@ -45,7 +45,7 @@ class StageKind:
     check: str = ""
     required: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    found: tuple[str, str] | None = None
+    beside: tuple[str, str] | None = None
     moved: str = ""
     placing: tuple[str, ...] = ("device", "engine", "workers", "address", "gpus", "readers", "blocks")
     result: str = "."
@@ -81,7 +81,7 @@ KINDS: dict[str, StageKind] = {
         check="geodistill.project.data_stages:label_settings",
         required=("images", "boxes"),
         files=("images", "boxes", "legend", "lists", "segmenter"),
-        found=("list of classes", "geodistill.project.data_stages:found_classes"),
+        beside=("list of classes", "geodistill.project.data_stages:found_classes"),
         result="manifest.parquet",
         marks=True,
         unwatched=(".journal.jsonl", ".chunk", "review/*"),
@@ -94,7 +94,7 @@ KINDS: dict[str, StageKind] = {
         options=(f"{_SETTINGS}:ScanKeys",),
         required=("images",),
         files=("images", "masks", "legend", "group_file", "lists"),
-        found=("masks beside the images", "geodistill.project.data_stages:found_masks"),
+        beside=("masks beside the images", "geodistill.project.data_stages:found_masks"),
         moved="geodistill.project.data_stages:scan_moved",
         result="manifest.parquet",
     ),

@@ -214,3 +214,9 @@ def test_a_plan_that_cannot_be_followed_is_refused(fields: dict[str, Any]) -> No
 )
 def test_folders_name_splits(key: str, split: str) -> None:
     assert source_split(key) == split
+
+
+def test_plans_as_python_writes_them(tmp_path: Path) -> None:
+    assert SplitPlan(kind="lists", lists=str(tmp_path)).lists == tmp_path  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="three numbers"):
+        SplitPlan(fractions=[0.8, 0.2])  # type: ignore[arg-type]

@@ -115,3 +115,39 @@ def test_folders_behind_links_are_found_and_circles_are_not_followed(tmp_path: P
     (tmp_path / "elsewhere" / "images" / "circle").symlink_to(tmp_path / "elsewhere")
     draft_project(tmp_path / "town", tmp_path / "p.yaml")
     assert yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))["label"]["images"] == "town/linked/images"
+
+
+@pytest.mark.parametrize("name", ["../my town #2", "../a, b", "town #2", "NO", "on", "1.5", "$a", "~a", "[a]", "plain"])
+def test_paths_mean_what_they_name(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "here" / "p #1.yaml"
+    (tmp_path / "here" / "p #1").mkdir(parents=True)
+    town = make_detection_set(out.parent / name, count=2)
+    draft_project(town, out)
+    project = read_project(out)
+    assert project.out.name == "p #1-results"
+    named = project.resolve(project.stages["label"].settings["images"])
+    assert Path(named).resolve() == (town / "images").resolve()
+    assert wire(project)["label"].needs == ()
+
+
+def test_boxes_of_yolo_are_found_behind_class_names_and_images_without_objects(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images" / "b.tif")
+    (tmp_path / "labels").mkdir()
+    for name, text in {"a.txt": "", "b.txt": "0 0.5 0.5 0.1 0.1\n", "classes.txt": "1 2 3 4 5\n"}.items():
+        (tmp_path / "labels" / name).write_text(text, encoding="utf-8")
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    label = read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert (label["boxes"], label["format"]) == ("labels", "yolo")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "labels" / name).unlink()
+    with pytest.raises(DataError, match="neither labels nor a model"):
+        draft_project(tmp_path, tmp_path / "q.yaml")
+
+
+def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    make_raster(tmp_path / "p" / "predict" / "map.tif")
+    (tmp_path / "p" / "done").mkdir()
+    (tmp_path / "p" / "done" / "memo.json").write_text("{}", encoding="utf-8")
+    draft_project(tmp_path, tmp_path / "q.yaml")
+    assert "scan-unlabelled" not in read_project(tmp_path / "q.yaml").stages

@@ -12,11 +12,15 @@ import pytest
 from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
-from geodistill.project.planning import Selection
+from geodistill.project.fingerprints import Fingerprints, stamp_file
+from geodistill.project.map_stages import find_results
+from geodistill.project.planning import Selection, result_of
 from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
-from geodistill.project.stage_keys import KeyParts
+from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_recipe import in_full
+from geodistill.project.wiring import wire
+from geodistill.report.report_options import ReportOptions
 from projects import ORDER, TOWN, StubStages, write_town
 
 
@@ -117,7 +121,7 @@ def test_what_scenes_are_made_of_counts(town: Path, stages: StubStages, name: st
 
 def test_machines_and_devices_are_no_part_of_a_result(town: Path, stages: StubStages) -> None:
     run(town)
-    town.write_text("workers: 4\n" + TOWN, encoding="utf-8")
+    town.write_text("workers: 4\ndevice: cpu\n" + TOWN, encoding="utf-8")
     assert {state for state, _ in plan(town).values()} == {"unchanged"}
 
 
@@ -241,3 +245,137 @@ def test_a_folder_called_student_is_no_part_of_a_recipe_that_teaches_itself(town
     assert in_full(project, "teacher.segmenter", "student") == "student"
     assert in_full(project, "teacher.segmenter", ["student"]) == [str(folder)]
     assert in_full(project, "init", "student") == str(folder)
+
+
+def test_masks_that_are_found_count(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "scan: {images: images}\nteacher: {recipe: supervised-folder}\n")
+    run(town)
+    stages.taken()
+    masks = make_raster(tmp_path / "masks" / "a.tif", channels=1)
+    assert plan(town)["scan"] == ("runs", "masks beside the images has changed")
+    run(town)
+    assert stages.taken() == ["scan", "teacher"]
+    masks.unlink()
+    assert plan(town)["teacher"] == ("runs", "scan runs")
+
+
+def test_a_result_of_before_masks_counted_stays_and_is_watched_from_now_on(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "scan: {images: images}\nteacher: {recipe: supervised-folder}\n")
+    run(town)
+    scan_key = ""
+    for name in ("scan", "teacher"):  # as the versions before wrote them
+        file = tmp_path / "town" / "done" / f"{name}.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["parts"]["files"].pop("masks beside the images", None)
+        record["parts"]["needs"] = {"scan": scan_key} if scan_key else {}
+        scan_key = record["key"] = KeyParts(**record["parts"]).key
+        file.write_text(json.dumps(record), encoding="utf-8")
+    stages.taken()
+    run(town)
+    assert stages.taken() == []
+    make_raster(tmp_path / "masks" / "a.tif", channels=1)
+    run(town)
+    assert stages.taken() == ["scan", "teacher"]
+
+
+def test_class_names_above_yolos_boxes_count(tmp_path: Path, stages: StubStages) -> None:
+    text = "label: {images: images, boxes: train/labels, format: yolo}\n"
+    town, names = write_town(tmp_path, text), tmp_path / "data.yaml"
+    (tmp_path / "train" / "labels").mkdir(parents=True)
+    names.write_text("names: [roof, road]\n", encoding="utf-8")
+    run(town)
+    names.write_text("names: [road, roof]\n", encoding="utf-8")
+    assert plan(town)["label"] == ("runs", "list of classes has changed")
+
+
+def test_labels_begun_before_class_names_counted_go_on(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "label: {images: images, boxes: images, format: yolo}\n")
+    stages.failing = "label"
+    with pytest.raises(DataError):
+        run(town)
+    started = tmp_path / "town" / "done" / "label.started.json"
+    project = read_project(town)
+    parts = key_parts(project, wire(project)["label"], {}, Fingerprints(tmp_path / "memo.json"))
+    assert parts.former.key != parts.key
+    started.write_text(json.dumps({"key": parts.former.key, "taken": {}}), encoding="utf-8")
+    stages.failing = ""
+    run(town)
+    assert stages.taken() == ["label", "label+"]
+
+
+def test_a_file_of_somebody_else_outlives_a_stage_that_was_stopped(town: Path, stages: StubStages) -> None:
+    run(town)
+    folder = town.parent / "town" / "export"
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / "result.txt").unlink()
+    for to in ("onnx", "hub"):  # the same result, which would be stopped, and then another
+        town.write_text(TOWN.replace("to: onnx", f"to: {to}"), encoding="utf-8")
+        with pytest.raises(OutputError, match=r"holds notes\.txt, which stage export did not write"):
+            run(town)
+    assert (folder / "notes.txt").is_file()
+
+
+def test_statistics_that_qgis_writes_beside_a_map_alter_nothing(town: Path, stages: StubStages) -> None:
+    run(town)
+    folder, done = town.parent / "town" / "predict", town.parent / "town" / "done" / "predict.json"
+    side = folder / "scene.tif.aux.xml"
+    side.write_text("classes", encoding="utf-8")
+    record = json.loads(done.read_text(encoding="utf-8"))  # versions before watched it
+    record["outputs"][side.name] = stamp_file(side)
+    done.write_text(json.dumps(record), encoding="utf-8")
+    side.write_text("classes and statistics", encoding="utf-8")
+    assert plan(town)["predict"][0] == "unchanged"
+    (folder / "result.txt").unlink()
+    (folder / "another.tif.aux.xml").touch()
+    stages.taken()
+    run(town)
+    assert stages.taken() == ["predict+"]
+
+
+def test_a_page_shows_no_model_of_before_where_another_is_given(town: Path, stages: StubStages) -> None:
+    run(town)
+    shown = find_results(read_project(town), ["teacher"], ReportOptions())[1]
+    assert shown == town.parent / "town" / "teacher"
+    town.write_text("teacher: big\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no stage to write one about"):
+        find_results(read_project(town), ["teacher"], ReportOptions())
+
+
+def test_a_model_of_the_hub_is_given_by_its_name(tmp_path: Path) -> None:
+    project = read_project(write_town(tmp_path, "teacher: owner/name\nevaluate: {data: m}\nscan: owner/name\n"))
+    wired = wire(project)
+    assert result_of(project, wired, "teacher") == "owner/name"
+    assert result_of(project, wired, "scan") == str(tmp_path / "owner" / "name")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert result_of(project, wired, "teacher") == str(tmp_path / "owner" / "name")
+
+
+def test_what_was_trained_when_a_device_counted_stays(tmp_path: Path, stages: StubStages) -> None:
+    text = "scan: {images: images, masks: images}\nteacher: {recipe: supervised-folder}\n"
+    town = write_town(tmp_path, "device: cpu\n" + text)
+    run(town)
+    done = tmp_path / "town" / "done" / "teacher.json"
+    record = json.loads(done.read_text(encoding="utf-8"))
+    assert record["parts"]["settings"]["trainer.accelerator"] == "auto"
+    record["parts"]["settings"]["trainer.accelerator"] = "cpu"
+    record["key"] = KeyParts(**record["parts"]).key
+    done.write_text(json.dumps(record), encoding="utf-8")
+    assert plan(town)["teacher"][0] == "unchanged"
+    town.write_text(text, encoding="utf-8")
+    assert run(town)["teacher"] == "unchanged"
+
+
+def test_what_was_begun_elsewhere_begins_anew(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path / "here", "label: {images: images, boxes: boxes.json, format: coco}\n")
+    stages.failing = "label"
+    with pytest.raises(DataError):
+        run(town)
+    (tmp_path / "here").rename(tmp_path / "there")
+    stages.failing, town = "", tmp_path / "there" / "town.yaml"
+    run(town)
+    (tmp_path / "there").rename(tmp_path / "again")
+    town = tmp_path / "again" / "town.yaml"
+    assert run(town) == {"label": "unchanged"}
+    (tmp_path / "again" / "town" / "label" / "manifest.parquet").unlink()
+    run(town)
+    assert stages.taken() == ["label", "label", "label"]

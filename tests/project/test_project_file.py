@@ -72,6 +72,14 @@ def test_several_sets_are_pre_trained_on(tmp_path: Path) -> None:
     assert wired["teacher"].settings["init"] == "$sep"
 
 
+def test_images_without_labels_are_no_set_to_pre_train_on(tmp_path: Path) -> None:
+    text = "scan-a: {images: a}\nscan-x: {images: x, unlabelled: true}\ncheck:\nsep: {recipe: sep}\n"
+    wired = wire(read_project(write_town(tmp_path, text)))
+    assert wired["check"].settings["data"] == wired["sep"].settings["data.manifest"] == "$scan-a"
+    wired = wire(read_project(write_town(tmp_path, "scan-b: {images: b}\n" + text.replace("check:\n", ""))))
+    assert wired["sep"].settings["data.names"] == ["scan-b", "scan-a"]
+
+
 def test_a_preset_counts_as_it_does_for_the_command(tmp_path: Path) -> None:
     text = "label: {{images: images, boxes: boxes.json, preset: sota, {}}}\npredict: {{scenes: a.tif, aoi: a.gpkg}}"
     project = read_project(write_town(tmp_path, text.format("rules: {fill_holes: true}")))

@@ -13,6 +13,7 @@ from geodistill.project.run_project import run_project
 from towns import LEGEND, write_town
 
 TEXT = """\
+device: cpu
 scan: {manifest}
 distil:
   recipe: student
@@ -46,3 +47,4 @@ def test_student_starts_at_random_where_no_weights_are_to_be_had(
     (recipe,) = asked
     assert recipe.network.encoder_weights is None
     assert recipe.optimizer.encoder_lr is None
+    assert recipe.trainer.accelerator == "cpu"

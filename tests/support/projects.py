@@ -10,9 +10,10 @@ import pytest
 
 from geodistill.errors import DataError
 from geodistill.folders import mark_folder
+from geodistill.project import data_stages, stage_keys
 from geodistill.project import run_project as running
-from geodistill.project import stage_keys
 from geodistill.project.stage_job import StageJob, StageResult
+from geodistill.project.stage_recipe import overrides_of
 from geodistill.project.stage_table import KINDS, kind_of
 
 TOWN = """\
@@ -61,6 +62,7 @@ class StubStages:
         self.contents: dict[str, str] = {}
         monkeypatch.setattr(running, "load", lambda _: self.run)
         monkeypatch.setattr(stage_keys, "resolved_recipe", _recipe)
+        monkeypatch.setattr(data_stages, "scan_moved", lambda *_: False)  # it would read a manifest
 
     def run(self, job: StageJob) -> StageResult:
         """Be any stage."""
@@ -81,4 +83,4 @@ class StubStages:
 
 
 def _recipe(project: Any, stage: Any, fingerprints: Any) -> Mapping[str, Any]:
-    return {"defaults": "of the recipe", **stage.settings}
+    return {"trainer.accelerator": "auto", "recipe": stage.settings["recipe"], **overrides_of(stage)}

@@ -119,6 +119,11 @@ def image_files(place: Path) -> list[Path]:
     return files_below(place, IMAGE_SUFFIXES)
 
 
+def find_mask_places(images: Sequence[Path]) -> list[Path]:
+    """Return the folders of masks that `find_pairs` takes for places of images where none are named."""
+    return [masks for root in images if root.is_dir() for _, masks in _nests(root, beside=True) if masks is not None]
+
+
 def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
     """Find image folders with mask folders beside them; a root without any is one place of both."""
     nests: list[tuple[Path, Path | None]] = []

@@ -30,7 +30,6 @@ _SCHEMA = pa.schema(
     + [(name, pa.int64()) for name in ("row", "col", "height", "width")]
 )
 
-
 LONGEST = 2**31
 """Rows and columns of an image are fewer, in any format that GDAL reads."""
 
@@ -145,10 +144,10 @@ class Manifest:
             raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {present})", f"some '{split}'")
         return rows
 
-    def save(self, path: Path | str) -> Manifest:
+    def save(self, path: Path | str, moves_with: Path | None = None) -> Manifest:
         """Write the Parquet file, whole or not at all.
 
-        File paths below the manifest's folder are stored relative to it, so that the folder can be moved.
+        File paths below the manifest's folder, or below one above it that ``moves_with`` it, are stored relative to it.
 
         Returns:
             The manifest with its `path`.
@@ -164,8 +163,8 @@ class Manifest:
                 columns[name].append(getattr(entry, name))
             for name in ("row", "col", "height", "width"):
                 columns[name].append(getattr(entry.window, name))
-            columns["image"].append(_stored(entry.image, folder))
-            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder))
+            columns["image"].append(_stored(entry.image, folder, moves_with))
+            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder, moves_with))
         metadata = {
             "format_version": FORMAT_VERSION,
             "bands": list(self.bands),
@@ -271,9 +270,10 @@ def require_statistics(manifest: Manifest) -> Statistics:
     return manifest.statistics
 
 
-def _stored(path: Path, folder: Path) -> str:
-    path = Path(os.path.abspath(path))  # noqa: PTH100
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+def _stored(path: Path, folder: Path, moves_with: Path | None) -> str:
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
+    together = path.is_relative_to(root) and folder.is_relative_to(root)
+    return Path(os.path.relpath(path, folder)).as_posix() if together else str(path)
 
 
 def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,5 +345,6 @@ class _Places:
         if not name or name in (".", ".."):
             return self._folder / stored
         if above not in self._known:
-            self._known[above] = self._folder / (above if above or not stored.startswith("/") else "/")
+            place = self._folder / (above if above or not stored.startswith("/") else "/")
+            self._known[above] = Path(os.path.normpath(place)) if above.startswith("..") else place  # may be a link
         return self._known[above] / name

@@ -70,9 +70,16 @@ class SplitPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("group_file", "lists"):
+            if isinstance(place := getattr(self, name), str):
+                object.__setattr__(self, name, Path(place))
         check_name("kind of split", self.kind, get_args(SplitKind))
         check_name("unit of blocks", self.block_unit, get_args(BlockUnit))
-        if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
+        if (
+            len(self.fractions) != len(NAMES)
+            or min(self.fractions) < 0
+            or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6)
+        ):
             raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
         if not 0 <= self.val_from_train < 1:
             raise DataError(f"val_from_train {self.val_from_train}", "a share from 0 to below 1")

@@ -83,6 +83,9 @@ class SlidingOptions:
     keep_going: bool = False
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            if isinstance(value := getattr(self, each.name), list):  # as Python writes several
+                object.__setattr__(self, each.name, tuple(value))
         if not 0 <= self.overlap <= MAX_OVERLAP:
             raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
         check_name("blending", self.blend, BLENDS)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from geodistill.data.layout import find_mask_places
 from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.files import write_text
 from geodistill.label.config import LabelSettings, chosen_settings
@@ -16,6 +18,7 @@ from geodistill.lazy import load
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import key_types
+from geodistill.project.wiring import SIGN
 
 FINDINGS = "findings.json"
 
@@ -44,6 +47,20 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
     return chosen
 
 
+def found_classes(project: ProjectFile, settings: Mapping[str, Any]) -> list[Path] | None:
+    """Return the file that names the classes of YOLO's boxes, which may stand above them; ``None`` of other formats.
+
+    Raises:
+        DataError: It cannot be used.
+        GeodistillError: As `label_settings`.
+    """
+    chosen = label_settings(project, settings)
+    if chosen.format != "yolo":
+        return None
+    listed = load("geodistill.label.formats.yolo_set:find_class_list")(chosen.boxes)
+    return [] if listed is None else [listed.file]
+
+
 def run_label(job: StageJob) -> StageResult:
     """Make masks for every box.
 
@@ -59,6 +76,19 @@ def run_label(job: StageJob) -> StageResult:
     images, boxes = account["images"], account["boxes"]
     summary = f"{images['labelled']} of {images['in']} images, {boxes['labelled']} of {boxes['in']} boxes labelled"
     return StageResult(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
+
+
+def found_masks(project: ProjectFile, settings: Mapping[str, Any]) -> list[Path] | None:
+    """Return the folders of masks that `data scan` finds by itself; ``None`` where masks are named or not needed.
+
+    Raises:
+        RecipeError: A value is of another type.
+    """
+    values = typed_values(settings, key_types("scan"), "scan")
+    if values.get("masks") or values.get("unlabelled"):
+        return None
+    named = [name for name in _several(values["images"]) if not name.startswith(SIGN)]
+    return find_mask_places([Path(project.resolve(name)) for name in named])
 
 
 def run_scan(job: StageJob) -> StageResult:
@@ -85,11 +115,35 @@ def run_scan(job: StageJob) -> StageResult:
         progress=True,
     )
     report.manifest.refuse_problems()
+    report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
     scanned = report.to_dict()
     counts = ", ".join(f"{split} {count}" for split, count in scanned["images"].items())
     left = len(report.images_without_mask)
     summary = f"{len(report.manifest.entries)} images ({counts})" + (f", {left} without mask" if left else "")
     return StageResult(summary, {key: scanned[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
+
+
+def scan_moved(project: ProjectFile, settings: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a manifest names images or masks elsewhere than where the project has them now: it was copied or moved.
+
+    Raises:
+        DataError: The manifest cannot be read.
+        RecipeError: A value is of another type.
+    """
+    from geodistill.data.manifest import Manifest
+
+    values = typed_values(settings, key_types("scan"), "scan")
+    named = [item for key in ("images", "masks") for item in _several(values.get(key))]
+    if any(item.startswith(SIGN) for item in named):
+        return False
+    places = [Path(os.path.abspath(project.resolve(item))) for item in named]  # noqa: PTH100 - as find_pairs does
+    rows = Manifest.load(folder / "manifest.parquet").entries
+    files = [file for row in rows for file in (row.image, row.mask if values.get("masks") else None) if file]
+    return not all(any(file.is_relative_to(place) for place in places) for file in files)
+
+
+def _several(value: str | tuple[str, ...] | None) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value or ()
 
 
 def run_check(job: StageJob) -> StageResult:

@@ -11,6 +11,9 @@ from pathlib import Path
 from geodistill.errors import DataError, OutputError
 from geodistill.files import write_text
 from geodistill.project.look_around import FolderContents, look_around
+from geodistill.project.project_file import is_address
+from geodistill.project.wiring import SIGN
+from geodistill.reading import parse_yaml
 
 Line = tuple[str, str]
 """A line of YAML, and what it says."""
@@ -37,8 +40,10 @@ class ProjectDraft:
     def name(self, path: Path) -> str:
         """Return a path as the file names it: from its own folder, in quotes where YAML needs them."""
         relative = Path(os.path.relpath(path, self.path.absolute().parent)).as_posix()
-        plain = all(c.isalnum() or c in "/._-" for c in relative) and relative[0].isalpha()
-        return relative if plain or relative.startswith("../") else json.dumps(relative, ensure_ascii=False)
+        if relative.startswith((SIGN, "~")) or is_address(relative):  # else it would name no file of the folder
+            relative = f"./{relative}"
+        plain = all(c.isalnum() or c in "/._-" for c in relative) and parse_yaml(relative, relative) == relative
+        return relative if plain else json.dumps(relative, ensure_ascii=False)
 
     @property
     def text(self) -> str:
@@ -62,7 +67,7 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
     draft.add(f"# geodistill run {out.name}; add --dry to see what would run, and why")
     draft.add("seed: 0", "of every split and training")
     if out.with_suffix("").exists():
-        draft.add(f"out: {out.stem}-results", f"not {out.stem}, which is there already")
+        draft.add(f"out: {draft.name(out.with_name(f'{out.stem}-results'))}", f"not {out.stem}, which is there already")
     labelled = _add_data(draft, contents)
     model = _add_models(draft, contents, labelled)
     if model:

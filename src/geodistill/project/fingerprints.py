@@ -18,6 +18,9 @@ from geodistill.files import atomic_path
 from geodistill.folders import HOLDER, LOCK, is_leftover
 from geodistill.reading import ANNOTATION_BYTES, read_object
 
+MEMO = "memo.json"
+"""File that fingerprints are kept in, among the records."""
+
 Stamp = tuple[int, int, str]
 """Size in bytes, time of change in nanoseconds, SHA-256."""
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
-from geodistill.project.fingerprints import walk_links
+from geodistill.label.formats.yolo_set import NAME_FILES
+from geodistill.project.fingerprints import MEMO, walk_links
+from geodistill.project.stage_records import FOLDER
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 
 SCENE_PIXELS = 2 << 20
@@ -23,6 +25,7 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 _BEGINNING = 1 << 16
 _LOOKED_AT = 50
+"""Files of a folder that are opened at most."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def look_around(root: Path) -> FolderContents:
         raise DataError(f"no folder {root}", "a folder with images")
     folders = dict(walk_links(root))
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
-    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
+    results = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]
+    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in results)}
     rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
     nests = [pair for folder in kept for pair in _nest(folder, rasters)]
     pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]
@@ -124,9 +128,13 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
         if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
             yield Annotation(folder / name, kind, nearest)
     for suffix in (".xml", ".txt"):
-        first = next((name for name in names if name.lower().endswith(suffix) and "readme" not in name.lower()), None)
-        if first is not None and (kind := _format_of(folder / first)):
+        files = [name for name in names if name.lower().endswith(suffix) and _may_hold_boxes(name)]
+        if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             yield Annotation(folder, kind, nearest)
+
+
+def _may_hold_boxes(name: str) -> bool:
+    return "readme" not in name.lower() and name not in NAME_FILES
 
 
 def _nearness(folder: Path, images: Path) -> tuple[int, bool]:

@@ -138,7 +138,8 @@ def find_results(
     Raises:
         DataError: No stage left anything that a page could show.
     """
-    records = {name: read_record(project.out, name) for name in stages}
+    # A stage that is given now may have a record of before.
+    records = {name: read_record(project.out, name) for name in stages if not project.stages[name].given}
     done = [name for name, record in records.items() if record is not None]
     labels = _first(done, "label")
     shown = _first(done, "evaluate") or _first(done, "distil") or _first(done, "teacher")

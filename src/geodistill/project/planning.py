@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from geodistill.errors import OutputError, UnknownNameError
 from geodistill.files import check_folder
+from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
-from geodistill.project.project_file import ProjectFile
+from geodistill.project.project_file import ProjectFile, is_hub_id
 from geodistill.project.stage_keys import KeyParts, key_parts
 from geodistill.project.stage_records import StageRecord, changed_output, read_record, started_as
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import WiredStage
+
+MOVED = "the project was copied or moved"
 
 State = Literal["given", "unchanged", "left out", "perhaps", "resumes", "runs"]
 """What becomes of a stage; ``perhaps``: it runs unless what it takes comes out as it was."""
@@ -114,25 +118,38 @@ def make_plan(
         if stage.entry.given:
             plans[name] = StagePlan(stage, "given", stage.entry.given, parts, parts.key)
             continue
-        state, reason = _decide(project, stage, parts, record, plans)
-        plans[name] = StagePlan(stage, state, reason, parts, parts.key, record)
+        key = _key(project.out, parts, record)
+        state, reason = _decide(project, stage, parts, key, record, plans)
+        plans[name] = StagePlan(stage, state, reason, parts, key, record)
     return plans
+
+
+def _key(out: Path, parts: KeyParts, record: StageRecord | None) -> str:
+    """Return the key of a stage: where its result is of a version that watched less, the one that it has."""
+    if record is not None:
+        return record.key if record.parts in (parts.written, parts.former.written) else parts.key
+    begun = started_as(out, parts.stage)[0]
+    return begun if begun == parts.former.key else parts.key
 
 
 def _decide(
     project: ProjectFile,
     stage: WiredStage,
     parts: KeyParts,
+    key: str,
     record: StageRecord | None,
     plans: Mapping[str, StagePlan],
 ) -> tuple[State, str]:
     name = stage.entry.name
     if record is None:
-        if started_as(project.out, name)[0] == parts.key:
+        begun, _, where = started_as(project.out, name)
+        if begun == key and where in ("", project.where):
             return "resumes", "it was stopped"
+        if begun == key:
+            return "runs", f"{MOVED} while it was not done"
         return "runs", "it is not done yet"
     changed = changed_output(project.out, name, record)
-    if record.key != parts.key:
+    if record.key != key:
         runs = [need for need in stage.needs if plans[need].state in ("runs", "resumes")]
         return "runs", parts.difference(record.parts) if not runs else f"{', '.join(runs)} runs"
     for need in stage.needs:
@@ -141,6 +158,9 @@ def _decide(
             return "runs", f"{need} has come out otherwise since"
     if changed is not None:
         return "runs", changed
+    moved = KINDS[stage.entry.kind].moved
+    if moved and load(moved)(project, stage.settings, project.out / name):
+        return "runs", MOVED
     again = [need for need in stage.needs if plans[need].state in ("runs", "resumes", "perhaps")]
     if again:
         *others, last = again
@@ -153,5 +173,6 @@ def result_of(project: ProjectFile, wired: Mapping[str, WiredStage], name: str) 
     """Return the path of what other stages take of one."""
     entry = wired[name].entry
     if entry.given:
-        return project.resolve(entry.given)
+        path = project.resolve(entry.given)
+        return entry.given if KINDS[entry.kind].is_fit and is_hub_id(entry.given) and not Path(path).exists() else path
     return str(project.out / name / KINDS[kind_of(name)].result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -54,14 +55,29 @@ class ProjectFile:
     out: Path
     stages: Mapping[str, StageEntry]
 
+    @property
+    def where(self) -> str:
+        """The folders of the file and of its results."""
+        return f"{self.path.absolute().parent}{os.pathsep}{self.out}"
+
     def resolve(self, name: str) -> str:
         """Return a path of the file in full: it is meant from the file's folder; addresses stay."""
-        return name if is_address(name) else str(self.path.absolute().parent / Path(name).expanduser())
+        return name if is_address(name) else str(_in_full(self.path, name))
+
+
+def _in_full(project: Path, name: str) -> Path:
+    # Of texts, since Path drops the ./ of a folder ./~name, and raises where there is no such user.
+    return project.absolute().parent / os.path.expanduser(name)  # noqa: PTH111
 
 
 def is_address(name: str) -> bool:
     """Whether a name is no file of this machine: an address, or a name of GDAL's own."""
     return "://" in name or name.startswith(("/vsi", "<"))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be that of a model on the Hugging Face hub: ``owner/name``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +114,7 @@ def read_project(path: Path | str) -> ProjectFile:
         raise RecipeError(f"project {path} without a stage", f"one or more of {', '.join(KINDS)}")
     common = typed_values(project_keys, get_type_hints(ProjectKeys), str(path))
     stages = {name: _stage(name, value, common, path) for name, value in written.items()}
-    out = path.absolute().parent / Path(common.get("out") or path.stem).expanduser()
+    out = _in_full(path, common.get("out") or path.stem)
     return ProjectFile(path, out, stages)
 
 
@@ -137,11 +153,10 @@ def _in_verbs_form(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _common(kind: str, common: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says for all stages, by the keys of one."""
-    seed = common.get("seed")
-    if KINDS[kind].is_fit:
-        recipe = {} if seed is None else {"trainer.seed": seed}
-        return recipe | ({"trainer.accelerator": "cpu"} if common.get("device") == "cpu" else {})
-    return {key: item for key, item in common.items() if key in types}
+    settings = {key: item for key, item in common.items() if key in types}
+    if KINDS[kind].is_fit and common.get("seed") is not None:
+        settings["trainer.seed"] = common["seed"]
+    return settings
 
 
 def typed_values(data: Mapping[str, Any], types: Mapping[str, Any], where: str) -> dict[str, Any]:

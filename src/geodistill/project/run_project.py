@@ -14,8 +14,8 @@ from geodistill.extras import installed_versions
 from geodistill.files import check_outputs, check_suffix
 from geodistill.folders import hold_folder, sweep
 from geodistill.lazy import load
-from geodistill.project.fingerprints import Fingerprints
-from geodistill.project.planning import Selection, StagePlan, make_plan
+from geodistill.project.fingerprints import MEMO, Fingerprints
+from geodistill.project.planning import MOVED, Selection, StagePlan, make_plan
 from geodistill.project.project_file import ProjectFile, read_project
 from geodistill.project.run_summary import write_summary
 from geodistill.project.stage_job import StageJob, StageResult
@@ -65,7 +65,7 @@ def run_project(
     wired = wire(project)
     if report is not None:
         _check_page(project, wired, Path(report))
-    memo = project.out / FOLDER / "memo.json"
+    memo = project.out / FOLDER / MEMO
     if dry:
         plans = make_plan(project, wired, selection or Selection(), Fingerprints(memo))
         for plan in plans.values():
@@ -125,10 +125,15 @@ def _run_stage(
         plan = replace(plan, state="unchanged", reason="") if same else replace(plan, state="runs", reason=OTHERWISE)
     plans[name] = plan
     say(str(plan))
-    if plan.state not in ("runs", "resumes") or plan.parts is None:
+    if plan.parts is None:
+        return
+    if plan.state == "unchanged" and plan.record is not None and plan.record.parts != plan.parts.written:
+        # It is of a version that watched less: from now on it is watched as this one does it.
+        write_record(project.out, name, replace(plan.record, parts=plan.parts.written))
+    if plan.state not in ("runs", "resumes"):
         return
     started = time.monotonic()
-    resumes = begin_stage(project.out, name, plan.key, taken, plan.record)
+    resumes = begin_stage(project.out, name, plan.key, taken, plan.record, project.where)
     outcome: StageResult = load(kind.run)(StageJob(project, wired, plan, fingerprints, resumes))
     record = StageRecord(
         key=plan.key,
@@ -140,6 +145,8 @@ def _run_stage(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
+        where=project.where,
+        stands_for=plan.record.digest if plan.record is not None and plan.reason == MOVED else "",
     )
     write_record(project.out, name, record)
     say(f"{name:<12} done in {record.seconds:.1f} s: {outcome.summary}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.planning import StagePlan, result_of
-from geodistill.project.project_file import ProjectFile, typed_values
+from geodistill.project.project_file import ProjectFile, is_hub_id, typed_values
 from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
 
@@ -90,4 +90,4 @@ class StageJob:
         if value.startswith(SIGN) and not self.wired[value.removeprefix(SIGN)].entry.given:
             return str(self.project.out / value.removeprefix(SIGN))
         path = self.place(value)
-        return path if value.startswith(SIGN) or Path(path).exists() or value.count("/") != 1 else value
+        return path if value.startswith(SIGN) or Path(path).exists() or not is_hub_id(value) else value

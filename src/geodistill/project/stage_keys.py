@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, shown
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints, visible_files
-from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
+from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, is_hub_id, typed_values
 from geodistill.project.stage_recipe import names_file, resolved_recipe
-from geodistill.project.stage_table import KINDS, key_types
+from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
 from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
 
@@ -44,6 +44,25 @@ class KeyParts:
     def key(self) -> str:
         """SHA-256 of all of it."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """All of it as a record has it."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @property
+    def former(self) -> KeyParts:
+        """The parts as geodistill wrote them before.
+
+        It did not watch what stages find without being told, and a project's ``device: cpu`` was one of the settings.
+        """
+        settings, key = self.settings, "trainer.accelerator"
+        if KINDS[kind_of(self.stage)].is_fit and settings.get(key) == "auto":
+            settings = {**settings, key: "cpu"}
+        beside = KINDS[kind_of(self.stage)].beside
+        kept = {name: digest for name, digest in self.files.items() if beside is None or name != beside[0]}
+        return replace(self, settings=settings, files=kept)
 
     def difference(self, before: Mapping[str, Any]) -> str:
         """Say in a few words what is another than in the parts of an earlier key, as `asdict` wrote them."""
@@ -94,6 +113,8 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
     for key, name in _named(places):
         if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
             files[name] = digest
+    if kind.beside and (places_beside := load(kind.beside[1])(project, stage.settings)) is not None:
+        files[kind.beside[0]] = "-".join(map(fingerprints.of_path, places_beside)) or "none"
     needs = {name: keys[name] for name in stage.needs}
     return KeyParts(entry.name, kind.version, settings, needs, files)
 
@@ -167,8 +188,8 @@ def _of_given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
         DataError: It is not there.
     """
     if not path.exists():
-        if KINDS[entry.kind].is_fit and entry.given.count("/") == 1 and not entry.given.startswith((".", "/", "~")):
-            return ""  # a hub id
+        if KINDS[entry.kind].is_fit and is_hub_id(entry.given):
+            return ""
         raise DataError(f"{path}, given as {entry.name}, is not there", "a file or folder", "name one that is there")
     if KINDS[entry.kind].is_fit:
         return _of_model(path, fingerprints)

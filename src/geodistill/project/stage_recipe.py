@@ -12,6 +12,7 @@ from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile, dotted
+from geodistill.project.stage_table import key_types
 from geodistill.project.wiring import SIGN, WiredStage, recipe_file
 from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student, recipe_text
 from geodistill.version import __version__
@@ -19,7 +20,7 @@ from geodistill.version import __version__
 
 def overrides_of(stage: WiredStage) -> dict[str, Any]:
     """Return the recipe keys that the project file sets, as `load_recipe` takes them."""
-    return {key: value for key, value in stage.settings.items() if key != "recipe"}
+    return {key: value for key, value in stage.settings.items() if key not in key_types(stage.entry.kind)}
 
 
 def resolved_recipe(project: ProjectFile, stage: WiredStage, fingerprints: Fingerprints) -> dict[str, Any]:

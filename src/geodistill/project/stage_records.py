@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -44,6 +44,8 @@ class StageRecord:
         finished: When, in ISO 8601.
         versions: Of the packages that it ran with.
         summary: One line for people.
+        stands_for: Digest of the outputs before the project was moved, which hold the same in other words.
+        where: The project's folders when it ran.
         format: Of this record.
     """
 
@@ -56,11 +58,15 @@ class StageRecord:
     finished: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
+    stands_for: str = ""
+    where: str = ""
     format: int = _FORMAT
 
     @property
     def digest(self) -> str:
         """Digest of the content of all outputs."""
+        if self.stands_for:
+            return self.stands_for
         contents = sorted((name, stamp[2]) for name, stamp in self.outputs.items())
         return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
@@ -87,13 +93,13 @@ def write_record(out: Path, name: str, record: StageRecord) -> None:
         _started(out, name).unlink(missing_ok=True)
 
 
-def started_as(out: Path, name: str) -> tuple[str, Mapping[str, str]]:
-    """Return the key of the unfinished result in a stage's folder, and what it took; empty where there is none."""
+def started_as(out: Path, name: str) -> tuple[str, Mapping[str, str], str]:
+    """Return the key of the unfinished result in a stage's folder, what it took, and where it was begun; or nothing."""
     try:
         data = read_object(_started(out, name))
-        return str(data["key"]), dict(data["taken"])
+        return str(data["key"]), dict(data["taken"]), str(data.get("where", ""))
     except (DataError, KeyError, TypeError, ValueError):
-        return "", {}
+        return "", {}, ""
 
 
 def _started(out: Path, name: str) -> Path:
@@ -107,10 +113,15 @@ def stamp_outputs(out: Path, name: str, before: StageRecord | None = None) -> di
         OutputError: One cannot be read.
     """
     folder, known = out / name, {} if before is None else before.outputs
-    patterns = KINDS[kind_of(name)].unwatched
     with output_errors(folder):
-        names = [file for file in visible_files(folder) if not any(fnmatchcase(file, p) for p in patterns)]
+        names = _watched(name, visible_files(folder))
         return {file: stamp_file(folder / file, known.get(file)) for file in names}
+
+
+def _watched(name: str, files: Iterable[str]) -> list[str]:
+    """Return those of a stage's files that may not change."""
+    patterns = KINDS[kind_of(name)].unwatched
+    return [file for file in files if not any(fnmatchcase(file, pattern) for pattern in patterns)]
 
 
 def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
@@ -120,7 +131,7 @@ def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
         OutputError: A file is there and holds what no verb of ours wrote.
     """
     folder, kind = out / name, KINDS[kind_of(name)]
-    states = {file: _state(folder / file, stamp) for file, stamp in record.outputs.items()}
+    states = {file: _state(folder / file, record.outputs[file]) for file in _watched(name, record.outputs)}
     altered = [file for file, state in states.items() if state == "altered"]
     before = record.outputs.get(kind.decisions)
     reviewed = bool(kind.decisions) and _state(folder / kind.decisions, before) in ("altered", "new")
@@ -146,7 +157,9 @@ def _state(path: Path, stamp: Stamp | None) -> Literal["same", "altered", "new",
     return "new" if stamp is None else "same" if now[2] == stamp[2] else "altered"
 
 
-def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record: StageRecord | None) -> bool:
+def begin_stage(
+    out: Path, name: str, key: str, taken: Mapping[str, str], record: StageRecord | None, where: str = ""
+) -> bool:
     """Make a stage's folder ready: what is there of the same result stays, anything else of ours goes.
 
     Args:
@@ -155,6 +168,7 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
         key: Its key.
         taken: Digest of the outputs of each stage that it takes results from.
         record: Of the last time it was done.
+        where: The project's folders: a result that was begun elsewhere names files there, and begins anew.
 
     Returns:
         Whether a part of the same result is there.
@@ -163,30 +177,34 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
         OutputError: The folder holds what no stage wrote, or cannot be written.
     """
     folder = out / name
-    same = (key, dict(taken)) in (started_as(out, name), record is not None and (record.key, dict(record.taken)))
+    earlier = [started_as(out, name)]
+    if record is not None:
+        earlier.append((record.key, dict(record.taken), record.where))
+    same = any((key, dict(taken)) == (of, took) and there in ("", where) for of, took, there in earlier)
     used = folder.is_dir() and bool(names_below(folder))
-    if used and not same and record is not None and (extra := _extra_file(folder, record, name)):
+    if used and record is not None and (extra := _extra_file(folder, record, name)):
         raise OutputError(
             f"{folder} holds {extra}, which stage {name} did not write", "its own files alone", "move it elsewhere"
         )
     with output_errors(folder):
         # Until the folder is ready it holds a result of no key, should this be cut short.
-        _write_started(out, name, key if same else "", taken)
+        _write_started(out, name, key if same else "", taken, where)
         (out / FOLDER / f"{name}.json").unlink(missing_ok=True)
         if used and not same:
             empty_folder(folder, stays=[decisions] if (decisions := KINDS[kind_of(name)].decisions) else [])
         folder.mkdir(parents=True, exist_ok=True)
         if not KINDS[kind_of(name)].marks:
             mark_folder(folder, "stage of run", ["*"])
-        _write_started(out, name, key, taken)
+        _write_started(out, name, key, taken, where)
     return same and used
 
 
-def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str]) -> None:
-    write_text(_started(out, name), json.dumps({"key": key, "taken": dict(taken)}))
+def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str], where: str) -> None:
+    text = json.dumps({"key": key, "taken": dict(taken), "where": where})
+    write_text(_started(out, name), text, errors="surrogatepass")
 
 
 def _extra_file(folder: Path, record: StageRecord, name: str) -> str:
     if KINDS[kind_of(name)].marks:
         return next(iter(foreign_files(folder, results_within(folder))), "")
-    return next((file for file in visible_files(folder) if file not in record.outputs), "")
+    return next((file for file in _watched(name, visible_files(folder)) if file not in record.outputs), "")

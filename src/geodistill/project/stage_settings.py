@@ -89,9 +89,11 @@ class FitKeys:
 
     Attributes:
         recipe: A YAML recipe, or the name of a shipped one (``geodistill recipes``).
+        device: ``auto``, ``cpu``, ``cuda`` ...; a recipe's ``trainer.accelerator`` in the project file goes before it.
     """
 
     recipe: str = ""
+    device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,15 @@ class StageKind:
         check: ``module:function`` that refuses settings that cannot be used, of project and settings; or none.
         required: Keys that it cannot do without.
         files: Keys that name files or folders from outside.
+        beside: What such a file or folder stands for that is found without being named, and ``module:function`` that
+            returns where, of project and settings; ``None`` where nothing is looked for.
+        moved: ``module:function`` of project, settings and folder that says whether a result names files elsewhere than
+            where the project has them now; or none.
         placing: Keys that do not change the result.
         result: What of its folder others take by ``$NAME``, relative to it.
         marks: Whether its verb marks the folder as its own.
         is_fit: Whether it trains a recipe, whose keys it takes too.
-        unwatched: Files of it that may change: what only an interrupted run needs.
+        unwatched: Files of it that may change: what only an interrupted run needs, or other programs write to.
         decisions: A file of it that a person's work stands in, which stays when the stage is made anew; or none.
         decided: ``module:function`` of its folder and files of it that returns those that are not as the stage's verb
             wrote them when it took the decisions in; or none.
@@ -41,6 +45,8 @@ class StageKind:
     check: str = ""
     required: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    beside: tuple[str, str] | None = None
+    moved: str = ""
     placing: tuple[str, ...] = ("device", "engine", "workers", "address", "gpus", "readers", "blocks")
     result: str = "."
     marks: bool = False
@@ -75,6 +81,7 @@ KINDS: dict[str, StageKind] = {
         check="geodistill.project.data_stages:label_settings",
         required=("images", "boxes"),
         files=("images", "boxes", "legend", "lists", "segmenter"),
+        beside=("list of classes", "geodistill.project.data_stages:found_classes"),
         result="manifest.parquet",
         marks=True,
         unwatched=(".journal.jsonl", ".chunk", "review/*"),
@@ -87,6 +94,8 @@ KINDS: dict[str, StageKind] = {
         options=(f"{_SETTINGS}:ScanKeys",),
         required=("images",),
         files=("images", "masks", "legend", "group_file", "lists"),
+        beside=("masks beside the images", "geodistill.project.data_stages:found_masks"),
+        moved="geodistill.project.data_stages:scan_moved",
         result="manifest.parquet",
     ),
     "check": StageKind(
@@ -117,6 +126,7 @@ KINDS: dict[str, StageKind] = {
         check="geodistill.project.map_stages:predict_options",
         required=("scenes",),
         files=("scenes", "model", "aoi"),
+        unwatched=("*.aux.xml",),  # QGIS adds statistics to it
     ),
     "export": StageKind(
         about="Write a model in other forms.",

@@ -107,9 +107,10 @@ def references(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _main_data(project: ProjectFile, entry: StageEntry) -> str:
     """Return the stage whose manifest is taken where nothing is said: scan, else label, else the only one."""
-    stages = [name for name, stage in project.stages.items() if stage.kind in DATA]
+    every = [name for name, stage in project.stages.items() if stage.kind in DATA]
+    stages = _labelled_sets(project) or every
     for name in ("scan", "label"):
-        if name in stages:
+        if name in every:
             return name
     if len(stages) == 1:
         return stages[0]
@@ -117,6 +118,12 @@ def _main_data(project: ProjectFile, entry: StageEntry) -> str:
     raise RecipeError(
         f"{project.path}, {entry.name}: stages of data: {listed}", "one called scan or label, or its data"
     )
+
+
+def _labelled_sets(project: ProjectFile) -> list[str]:
+    """Return the stages of data but those of images alone."""
+    stages = [(name, stage) for name, stage in project.stages.items() if stage.kind in DATA]
+    return [name for name, each in stages if each.settings.get("masks") or not each.settings.get("unlabelled")]
 
 
 def _main_model(project: ProjectFile, entry: StageEntry) -> str:
@@ -133,7 +140,7 @@ def _fit_defaults(project: ProjectFile, entry: StageEntry) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     stages = project.stages
     recipe = recipe_keys_of(project, entry)
-    sets = [name for name, stage in stages.items() if stage.kind in DATA]
+    sets = _labelled_sets(project)
     if entry.kind == "sep" and len(sets) > 1 and not (recipe.get("data.manifest") or recipe.get("data.manifests")):
         defaults |= {"data.manifests": [f"{SIGN}{name}" for name in sets], "data.names": sets}
     elif not (recipe.get("data.manifest") or recipe.get("data.manifests")):

@@ -167,7 +167,7 @@ def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str) -> None:
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
     for key in {**asked, **saved}:
-        if (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
+        if key != "trainer.accelerator" and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
             what = f"{run} holds a run of another recipe ({key} was {saved.get(key)}, is {asked.get(key)})"
             raise RecipeError(what, "the same recipe, to continue it", mend)
 

@@ -1,0 +1,57 @@
+"""A project that is copied or moved reads what lies beside it, and nothing of where it was."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from factories import make_raster
+from geodistill.data.manifest import Manifest
+from geodistill.project.fingerprints import stamp_file
+from geodistill.project.planning import Selection
+from geodistill.project.run_project import run_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for seed, name in enumerate("abcd"):
+        pixels = np.random.default_rng(seed).integers(0, 255, (3, 8, 8)).astype(np.uint8)
+        make_raster(tmp_path / "here" / "town" / "images" / f"{name}.tif", pixels=pixels)
+        make_raster(tmp_path / "here" / "town" / "masks" / f"{name}.tif", pixels=np.eye(8, dtype=np.uint8)[None])
+    text = "scan: {images: town/images, masks: town/masks}\ncheck:\n"
+    (tmp_path / "here" / "p.yaml").write_text(text, encoding="utf-8")
+    return tmp_path / "here" / "p.yaml"
+
+
+def run(project: Path) -> dict[str, str]:
+    summary = run_project(project, say=lambda line: None)
+    return {name: stage["state"] for name, stage in summary["stages"].items()}
+
+
+def files_of(project: Path) -> set[Path]:
+    rows = Manifest.load(project.parent / "p" / "scan").entries
+    return {file.parent.parent for row in rows for file in (row.image, row.mask) if file}
+
+
+def test_a_copy_reads_its_files(project: Path, tmp_path: Path) -> None:
+    run(project)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    copy = tmp_path / "there" / "p.yaml"
+    assert files_of(copy) == {tmp_path / "there" / "town"}
+    assert set(run(copy).values()) == {"unchanged"}
+
+
+def test_whole_paths_of_before_are_made_anew_where_they_moved_and_nothing_else(project: Path, tmp_path: Path) -> None:
+    run_project(project, Selection(until="scan"), say=lambda line: None)
+    file, done = project.parent / "p" / "scan" / "manifest.parquet", project.parent / "p" / "done" / "scan.json"
+    Manifest.load(file).save(file)  # as versions before wrote it
+    record = json.loads(done.read_text(encoding="utf-8"))
+    done.write_text(json.dumps(record | {"outputs": {file.name: stamp_file(file)}}), encoding="utf-8")
+    assert run(project) == {"scan": "unchanged", "check": "runs"}
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "p.yaml"
+    assert run(moved) == {"scan": "runs", "check": "unchanged"}
+    assert files_of(moved) == {tmp_path / "there" / "town"}
+    assert set(run(moved).values()) == {"unchanged"}

@@ -110,6 +110,24 @@ def test_a_value_of_another_type_is_named_with_what_its_key_takes(flag: str, tex
     assert text in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "losses.kd_temperature",
+        "losses.cwd_temperature",
+        "losses.dist_temperature",
+        "optimizer.lr",
+        "optimizer.encoder_lr",
+        "optimizer.weight_decay",
+        "optimizer.clip_norm",
+    ],
+)
+def test_numbers_by_which_nothing_is_learnt_are_refused(key: str) -> None:
+    weights = [f"--losses.weights.{term}=1" for term in ("kd", "cwd", "dist_inter")]
+    with pytest.raises(RecipeError, match=f"{key} -1"):
+        load_recipe("distil-folder", [*weights, f"--{key}=-1"])
+
+
 @pytest.mark.parametrize("flags", [[], ["--losses.phase.steps", "0"]])
 def test_a_written_recipe_with_idle_keys_is_read_again(tmp_path: Path, flags: list[str]) -> None:
     recipe = load_recipe("ktda-folder", flags)  # without a phase the recipe's own losses.phase.lr does nothing

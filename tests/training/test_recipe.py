@@ -91,6 +91,13 @@ def test_weights_of_classes_without_the_term_that_they_are_for_are_refused() -> 
     assert load_recipe("supervised-folder", flags).losses.class_weights == "auto"
 
 
+def test_a_balance_of_gradients_on_an_encoder_that_has_none_is_refused() -> None:
+    flags = ["--network.frozen_encoder", "true", "--losses.weighting"]
+    with pytest.raises(RecipeError, match=r"losses.weighting, which does nothing: network.frozen_encoder is true"):
+        load_recipe("supervised-folder", [*flags, "gradient_balance"])
+    assert load_recipe("supervised-folder", [*flags, "uncertainty"]).losses.weighting == "uncertainty"
+
+
 @pytest.mark.parametrize(
     ("flag", "text"),
     [

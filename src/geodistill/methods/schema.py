@@ -102,7 +102,7 @@ class ScheduleConfig:
         warmup_steps: Steps of linear warm-up.
         warmup_start: Factor of the peak at step 0 of the warm-up.
         power: Exponent of the ``poly`` decay.
-        end_lr_factor: Factor of the peak at the last step.
+        end_lr_factor: Factor of the peak once all steps are done; the last ones, held by `hold_steps`, are above it.
         cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
             warm restarts where the kind is ``cosine``.
         decay_start: Step at which the decay begins, where that is not the end of the warm-up; inside the warm-up the

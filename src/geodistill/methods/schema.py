@@ -76,12 +76,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"optimizer.freeze {self.freeze}", "a share from 0 to 1")
-        if below := [
-            name for name in ("lr", "encoder_lr", "weight_decay", "clip_norm") if (getattr(self, name) or 0) < 0
-        ]:
-            raise RecipeError(f"optimizer.{below[0]} {getattr(self, below[0])}", "a number from 0")
-        if self.lr_batch is not None and self.lr_batch < 1:
-            raise RecipeError(f"optimizer.lr_batch {self.lr_batch}", "a number of samples from 1")
+        least = {"lr": 0, "encoder_lr": 0, "weight_decay": 0, "clip_norm": 0, "lr_batch": 1}
+        for name, bound in least.items():
+            if (number := getattr(self, name)) is not None and number < bound:
+                raise RecipeError(f"optimizer.{name} {number}", f"a number from {bound}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise RecipeError(f"optimizer.layer_decay {self.layer_decay}", "a factor above 0, at most 1")
 

@@ -123,8 +123,7 @@ class FrozenTeacher(ABC):
         self.bands, self.logits_stride = list(bands), 1
         self.cache: Cache | None = None
         self.levels: list[int] = []
-        self.asked_logits = False
-        self._precision = precision
+        self.asked_logits, self._precision = False, precision
         self._last: tuple[Batch, TeacherOutput] | None = None
 
     def __call__(self, image: Tensor) -> list[Tensor]:
@@ -252,7 +251,8 @@ class EncoderTeacher(FrozenTeacher):
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
             "precision": str(self._dtype(device)),
-        } | ({} if self._indices is None else {"indices": list(self._indices)})  # levels count the chosen ones alone
+            **({} if self._indices is None else {"indices": list(self._indices)}),  # levels count the chosen ones alone
+        }
 
     def _check_logits(self) -> None:
         raise RecipeError(

@@ -33,7 +33,11 @@ def build(
 ) -> Method:
     torch.manual_seed(0)
     network = KtdaNetworkConfig("test_efficientnet", None, "encoder", align, decoder="unet", decoder_channels=16)
-    losses = KtdaLossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, norm, phase=TransferPhase(steps, 2e-2, forced, **phase))
+    losses = KtdaLossConfig(
+        {"kt_mse": 0.0, "kt_kl": 0.0},
+        norm,
+        phase=TransferPhase(**{"steps": steps, "lr": 2e-2, "forced": forced} | phase),
+    )
     return build_ktda(SPEC, network, TeacherConfig(teacher, None), losses)
 
 
@@ -190,8 +194,10 @@ def test_mixup_blends_each_image_with_the_one_before_it_and_what_the_teacher_see
     assert mix_up(batch, 0.0) is batch
 
 
-def test_unknown_terms_and_shares_out_of_range_are_refused() -> None:
+def test_unknown_terms_and_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="cosin"):
         build(1, weights={"cosin": 1.0})
     with pytest.raises(RecipeError, match="mixup 2"):
         build(1, mixup=2.0)
+    with pytest.raises(RecipeError, match=r"losses\.phase\.lr -1"):
+        build(1, lr=-1.0)

@@ -237,9 +237,14 @@ def test_dice_by_hand_and_ignored_pixels() -> None:
     assert float(soft_dice(logits, torch.full_like(mask, IGNORE_INDEX))) == 0.0
 
 
-def test_unknown_terms_are_refused() -> None:
+def test_unknown_terms_and_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="itm"):
         MetaSegNetObjective(MetaSegNetLossConfig(weights={"imt": 1.0}))
+    with pytest.raises(RecipeError, match=r"smoothing 1\.5"):
+        MetaSegNetObjective(MetaSegNetLossConfig(smoothing=1.5))
+    for width, heads in ((16, 5), (16, 0), (0, 4)):
+        with pytest.raises(RecipeError, match=f"width {width}, heads {heads}"):
+            MetaSegNetwork(3, 2, encoder="test_resnet", width=width, heads=heads)
 
 
 def test_dice_as_printed_is_of_single_pixels() -> None:

@@ -44,6 +44,17 @@ def test_it_stays_frozen_and_in_evaluation_mode() -> None:
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
 
 
+def test_other_blocks_of_one_transformer_are_another_record() -> None:
+    description = {
+        given: build_teacher(TeacherConfig("vit_tiny_patch16_224", None, indices=given), spec(3)).description(
+            torch.device("cpu")
+        )
+        for given in (None, (2, 5, 8, 11), (0, 1, 2, 11))
+    }
+    assert description[2, 5, 8, 11] != description[0, 1, 2, 11]
+    assert "indices" not in description[None]  # so that a cache of the default levels keeps its name
+
+
 @pytest.mark.parametrize(("bands", "expected"), [(1, [0, 0, 0]), (3, [0, 1, 2]), (13, [0, 1, 2])])
 def test_bands_default_to_the_first_three(bands: int, expected: list[int]) -> None:
     assert build_teacher(TeacherConfig("test_resnet", None), spec(bands)).bands == expected

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torch.distributed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -258,3 +259,24 @@ def test_the_list_holds_all_kinds_and_only_names_that_take_any_size() -> None:
     assert {"resnet50", "vit_base_patch14_dinov2", "sam2_hiera_large", "mit_b5", "pvt_v2_b2"} <= set(names)
     assert "cait_xxs24_224" not in names
     assert list_encoders("mit_b*") == [f"mit_b{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize(("name", "level"), [("test_convnext", -1), ("test_resnet", 0)])
+def test_what_makes_maps_that_nobody_reads_has_a_gradient_of_zero_among_several_processes(
+    name: str, level: int
+) -> None:
+    encoder, image = build_encoder(name, output_norms=True).eval(), torch.randn(1, 3, 64, 64)
+    alone = encoder(image)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        maps = encoder(image)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(torch.equal(a, b) for a, b in zip(alone, maps, strict=True))
+    gradients = [
+        torch.autograd.grad(each[level].square().sum(), list(encoder.parameters()), allow_unused=True)
+        for each in (alone, maps)
+    ]
+    assert any(gradient is None for gradient in gradients[0])
+    for single, several in zip(*gradients, strict=True):
+        assert torch.equal(several, torch.zeros_like(several) if single is None else single)

@@ -23,10 +23,11 @@ class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GELU())
-        self.head = nn.Conv2d(8, 2, 1)
+        self.head = nn.Conv2d(8, 3, 1)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
-        return SegmentationOutput(self.head(self.encoder(image)))
+        maps = self.head(self.encoder(image))
+        return SegmentationOutput(maps[:, :2], distance=maps[:, 2:])
 
 
 class SaveGradients(lightning.Callback):
@@ -43,7 +44,7 @@ def main(manifest: str, processes: int, batch_size: int, out: Path, steps: int =
     torch.manual_seed(0)
     config = DataConfig(manifest=manifest, crop=48, batch_size=batch_size, workers=0, scale=(1.0, 1.0))
     data = DataModule(config, seed=3)
-    method = Method("plain", {}, Plain(), SupervisedObjective({"ce": 1.0}))
+    method = Method("plain", {}, Plain(), SupervisedObjective({"ce": 1.0, "distance": 1.0}))
     optimizer = OptimizerConfig(lr=0.01, freeze=freeze)
     task = SegmentationTask(method, data.spec, optimizer, ScheduleConfig(), max_steps=steps)
     strategy = choose_strategy(processes, freezes=freeze > 0).replace("ddp", "ddp_fork")

@@ -91,6 +91,13 @@ def test_weights_of_classes_without_the_term_that_they_are_for_are_refused() -> 
     assert load_recipe("supervised-folder", flags).losses.class_weights == "auto"
 
 
+def test_a_balance_of_gradients_on_an_encoder_that_has_none_is_refused() -> None:
+    flags = ["--network.frozen_encoder", "true", "--losses.weighting"]
+    with pytest.raises(RecipeError, match=r"losses.weighting, which does nothing: network.frozen_encoder is true"):
+        load_recipe("supervised-folder", [*flags, "gradient_balance"])
+    assert load_recipe("supervised-folder", [*flags, "uncertainty"]).losses.weighting == "uncertainty"
+
+
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
@@ -108,6 +115,24 @@ def test_a_value_of_another_type_is_named_with_what_its_key_takes(flag: str, tex
     with pytest.raises(RecipeError) as raised:
         load_recipe("student", [flag])
     assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "losses.kd_temperature",
+        "losses.cwd_temperature",
+        "losses.dist_temperature",
+        "optimizer.lr",
+        "optimizer.encoder_lr",
+        "optimizer.weight_decay",
+        "optimizer.clip_norm",
+    ],
+)
+def test_numbers_by_which_nothing_is_learnt_are_refused(key: str) -> None:
+    weights = [f"--losses.weights.{term}=1" for term in ("kd", "cwd", "dist_inter")]
+    with pytest.raises(RecipeError, match=f"{key} -1"):
+        load_recipe("distil-folder", [*weights, f"--{key}=-1"])
 
 
 @pytest.mark.parametrize("flags", [[], ["--losses.phase.steps", "0"]])

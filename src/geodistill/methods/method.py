@@ -50,6 +50,9 @@ class CommonLosses:
     def __post_init__(self) -> None:
         if not 0 <= self.pseudo_confidence < 1:
             raise RecipeError(f"losses.pseudo_confidence {self.pseudo_confidence}", "a probability from 0, below 1")
+        for name in ("kd_temperature", "cwd_temperature", "dist_temperature"):
+            if getattr(self, name) <= 0:
+                raise RecipeError(f"losses.{name} {getattr(self, name)}", "a number above 0")
 
     def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
         """Return the recipe keys of distillation terms that have no factor, each with the reason."""

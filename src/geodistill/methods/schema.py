@@ -76,8 +76,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"optimizer.freeze {self.freeze}", "a share from 0 to 1")
-        if self.lr_batch is not None and self.lr_batch < 1:
-            raise RecipeError(f"optimizer.lr_batch {self.lr_batch}", "a number of samples from 1")
+        least = {"lr": 0, "encoder_lr": 0, "weight_decay": 0, "clip_norm": 0, "lr_batch": 1}
+        for name, bound in least.items():
+            if (number := getattr(self, name)) is not None and number < bound:
+                raise RecipeError(f"optimizer.{name} {number}", f"a number from {bound}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise RecipeError(f"optimizer.layer_decay {self.layer_decay}", "a factor above 0, at most 1")
 
@@ -98,7 +100,7 @@ class ScheduleConfig:
         warmup_steps: Steps of linear warm-up.
         warmup_start: Factor of the peak at step 0 of the warm-up.
         power: Exponent of the ``poly`` decay.
-        end_lr_factor: Factor of the peak at the last step.
+        end_lr_factor: Factor of the peak once all steps are done; the last ones, held by `hold_steps`, are above it.
         cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
             warm restarts where the kind is ``cosine``.
         decay_start: Step at which the decay begins, where that is not the end of the warm-up; inside the warm-up the

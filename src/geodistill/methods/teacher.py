@@ -123,8 +123,7 @@ class FrozenTeacher(ABC):
         self.bands, self.logits_stride = list(bands), 1
         self.cache: Cache | None = None
         self.levels: list[int] = []
-        self.asked_logits = False
-        self._precision = precision
+        self.asked_logits, self._precision = False, precision
         self._last: tuple[Batch, TeacherOutput] | None = None
 
     def __call__(self, image: Tensor) -> list[Tensor]:
@@ -175,9 +174,8 @@ class FrozenTeacher(ABC):
             return self._last[1]
         parts = self.compute(batch) if self.cache is None else self.cache(batch, self.compute)
         features = dict(zip(self.levels, parts, strict=False))
-        output = TeacherOutput(features, parts[-1] if self.asked_logits else None)
-        self._last = (batch, output)
-        return output
+        self._last = (batch, TeacherOutput(features, parts[-1] if self.asked_logits else None))
+        return self._last[1]
 
     def output_shapes(self, size: int, classes: int) -> list[tuple[int, ...]]:
         """Return the shapes of what was asked for, without the batch, for square images: levels, then logits."""
@@ -219,7 +217,7 @@ class FrozenTeacher(ABC):
 class EncoderTeacher(FrozenTeacher):
     """An encoder as the teacher: its maps alone, there are no classes.
 
-    Its input is normalised by ``mean`` and ``std`` of each input channel, sensor units.
+    Its input is normalised by ``mean`` and ``std`` of each input channel, sensor units; ``indices`` made the encoder.
     """
 
     def __init__(
@@ -229,12 +227,13 @@ class EncoderTeacher(FrozenTeacher):
         std: Sequence[float],
         bands: Sequence[int],
         precision: Precision = "auto",
+        indices: Sequence[int] | None = None,
     ) -> None:
         levels = list(zip(encoder.channels, encoder.strides, strict=True))
         super().__init__(encoder, encoder, levels, bands, precision)
         self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
-        self._name = encoder.name
+        self._name, self._indices = encoder.name, indices
 
     def to(self, device: torch.device | str) -> None:
         """Move encoder and statistics."""
@@ -252,6 +251,7 @@ class EncoderTeacher(FrozenTeacher):
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
             "precision": str(self._dtype(device)),
+            **({} if self._indices is None else {"indices": list(self._indices)}),  # levels count the chosen ones alone
         }
 
     def _check_logits(self) -> None:
@@ -333,7 +333,7 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
         if local is None or local.channels is None:
             _check_units(spec, bands)
         mean, std = (list(values) for values in encoder.pretrained_statistics)
-    return EncoderTeacher(encoder, mean, std, bands, config.precision)
+    return EncoderTeacher(encoder, mean, std, bands, config.precision, config.indices)
 
 
 def is_8_bit(spec: Spec, bands: Sequence[int]) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum
 from torch import Tensor
 
+from geodistill.nn.losses import labelled_pixels
 from geodistill.spec import IGNORE_INDEX
 
 
@@ -22,7 +23,7 @@ def distance_loss(distance: Tensor, mask: Tensor) -> Tensor:
     labelled = mask != IGNORE_INDEX
     targets = torch.from_numpy(np.stack([distance_targets(one) for one in mask.cpu().numpy()])).to(distance.device)
     error = (distance[:, 0].float().sigmoid() - targets).square()
-    return (error * labelled).sum() / labelled.sum().clamp(min=1)
+    return (error * labelled).sum() / labelled_pixels(mask)
 
 
 def distance_targets(classes: NDArray[np.int64]) -> NDArray[np.float32]:

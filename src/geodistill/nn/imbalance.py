@@ -58,7 +58,8 @@ def tversky(logits: Tensor, mask: Tensor, false_positives: float = 0.3, false_ne
     """Return the Tversky loss on softmax probabilities (Salehi et al. 2017, Eq. 4), in 0..1.
 
     Of each class ``1 - TP / (TP + a FP + b FN)``, summed over the batch; the mean over the classes that the masks
-    hold. ``b`` above ``a`` makes a missed pixel cost more than a wrong one; 0.5 each is Dice.
+    hold. ``b`` above ``a`` makes a missed pixel cost more than a wrong one; 0.5 each is Dice. In a distributed step
+    each process has the index of its own share of the batch.
     """
     predicted, target = class_shares(logits, mask)
     hit, covered, sizes = (part.sum((0, 2, 3)) for part in (predicted * target, predicted, target))
@@ -76,7 +77,8 @@ def lovasz(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the Lovász-softmax loss (Berman et al. 2018, Eq. 9 and Alg. 1), in 0..1.
 
     It is a convex surrogate of 1 - IoU: errors of a class's probability, sorted, each times the growth of the Jaccard
-    loss by it. The mean over the classes that the batch holds, whose pixels are taken together.
+    loss by it. The mean over the classes that the batch holds, whose pixels are taken together; in a distributed step
+    those of each process's own share.
     """
     logits = resize(logits, mask.shape[-2:])
     labelled = mask != IGNORE_INDEX

@@ -72,7 +72,7 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     """Return region Dice on softmax probabilities, in 0..1, the mean over all classes (GeoSeg's form).
 
     Intersections and sizes are summed over the batch, and ``smooth`` is added to numerator and denominator; a class
-    that the mask does not hold adds nothing.
+    that the mask does not hold adds nothing. In a distributed step each process has the Dice of its own share.
     """
     predicted, target = class_shares(logits, mask)
     shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))

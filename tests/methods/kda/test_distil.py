@@ -268,6 +268,9 @@ def test_the_encoder_is_left_once_it_is_learnt(tmp_path: Path) -> None:
         ({"weights": {"kl": -1.0}}, "at least 0"),
         ({"epoch_steps": 0}, "epoch_steps 0"),
         ({"temperature": 0.0}, "temperature"),
+        ({"clip_norm": 0.0}, "clip_norm 0"),
+        ({"end_lr": -1.0}, "end_lr -1"),
+        ({"discriminator_end_lr": -1.0}, "discriminator_end_lr -1"),
     ],
 )
 def test_settings_that_do_not_do_are_refused(phase: dict[str, Any], words: str) -> None:

@@ -215,6 +215,8 @@ def test_wrong_choices_are_refused() -> None:
             build_maflnet(SPEC, replace(TINY, **wrong), MaflLossConfig())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="heads"):
         build_maflnet(SPEC, replace(TINY, width=20), MaflLossConfig())
+    with pytest.raises(RecipeError, match="width 0"):
+        build_maflnet(SPEC, replace(TINY, width=0), MaflLossConfig())
 
 
 @pytest.mark.slow

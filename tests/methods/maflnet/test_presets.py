@@ -82,6 +82,7 @@ def test_the_printed_losses_are_equations_20_to_23() -> None:
         (["--losses.dist_temperature", "2"], "no dist_inter or dist_intra"),
         (["--losses.weights.kd", "0", "--losses.kd_temperature", "2"], "no kd"),
         (["--network.trained", "none", "--optimizer.encoder_lr", "1e-4"], r"network\.trained is none"),
+        (["--network.trained", "none", "--losses.weighting", "gradient_balance"], r"network\.trained is none"),
     ],
 )
 def test_keys_that_do_nothing_are_refused(flags: list[str], says: str) -> None:

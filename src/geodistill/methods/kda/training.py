@@ -103,6 +103,11 @@ class DistilPhase:
         for name in ("epoch_steps", "temperature", "lr", "discriminator_lr", "patience"):
             if getattr(self, name) <= 0:
                 raise RecipeError(f"losses.phase.{name} {getattr(self, name)}", "a number above 0")
+        for name in ("end_lr", "discriminator_end_lr"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"losses.phase.{name} {getattr(self, name)}", "a number from 0")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise RecipeError(f"losses.phase.clip_norm {self.clip_norm}", "a number above 0, or null")
         if self.grid is not None and self.grid < 1:
             raise RecipeError(f"losses.phase.grid {self.grid}", "a side of at least 1")
         return factors

@@ -74,7 +74,7 @@ class TransferTask(Phase):
 
     Raises:
         UnknownNameError: A weight of no such term.
-        RecipeError: A share is out of its range.
+        RecipeError: A share or the rate is out of its range.
     """
 
     def __init__(self, network: AlignedEncoder, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> None:
@@ -86,6 +86,8 @@ class TransferTask(Phase):
         weights = all_weights(dict.fromkeys(TERMS, 0.0), config.weights)
         if not (0 < config.hidden <= 1 and 0 <= config.mixup <= 1):
             raise RecipeError(f"losses.phase.hidden {config.hidden}, mixup {config.mixup}", "shares from 0 to 1")
+        if config.lr <= 0:
+            raise RecipeError(f"losses.phase.lr {config.lr}", "a number above 0")
         more = [name for name in MAP_LOSSES if weights[name] != 0]
         self.more: nn.Module | None = None
         if more:

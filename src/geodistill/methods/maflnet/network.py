@@ -114,7 +114,7 @@ class MaflNetwork(nn.Module):
 
     Raises:
         UnknownNameError: A choice has no such value.
-        RecipeError: The encoder has no adapters to train, or MACA's heads do not fit.
+        RecipeError: The encoder has no adapters to train, or width or MACA's heads do not fit.
     """
 
     def __init__(
@@ -133,6 +133,8 @@ class MaflNetwork(nn.Module):
     ) -> None:
         super().__init__()
         maca_config, lhfem_config = MacaConfig(**(maca or {})), LhfemConfig(**(lhfem or {}))
+        if width < 1:
+            raise RecipeError(f"network.width {width}", "a number of channels from 1")
         check_name("trained", trained, get_args(Trained))
         check_name("aux_head", aux_head, get_args(AuxHead))
         check_name("lhfem.place", lhfem_config.place, get_args(Place))

@@ -55,7 +55,7 @@ class MaflnetRecipe(Recipe):
     losses: MaflLossConfig = field(default_factory=MaflLossConfig)
 
     def idle_keys(self) -> dict[str, str]:
-        """Return the keys of modules, heads and terms that are off, and the rate of an encoder that does not learn."""
+        """Return the keys of modules, heads and terms that are off, and what is for an encoder that does not learn."""
         network, weights, idle = self.network, WEIGHTS | self.losses.weights, super().idle_keys()
         for part, config in (("maca", network.maca), ("lhfem", network.lhfem)):
             if not config.enabled:
@@ -65,6 +65,8 @@ class MaflnetRecipe(Recipe):
             idle["network.aux_head"] = "losses.weights.aux is 0"
         if network.trained == "none":
             idle["optimizer.encoder_lr"] = "network.trained is none"
+            if self.losses.weighting == "gradient_balance":
+                idle["losses.weighting"] = "network.trained is none"
         return idle
 
 

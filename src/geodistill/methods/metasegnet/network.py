@@ -151,7 +151,7 @@ class MetaSegNetwork(nn.Module):
         auxiliary: Keep the parts that only image-text matching needs.
 
     Raises:
-        RecipeError: The encoder has no pyramid, or no prompt is named.
+        RecipeError: The encoder has no pyramid, no prompt is named, or the heads do not divide the width.
     """
 
     text: Tensor
@@ -177,6 +177,8 @@ class MetaSegNetwork(nn.Module):
         super().__init__()
         if not prompts:
             raise RecipeError("MetaSegNet without prompts", "at least one")
+        if width < 1 or heads < 1 or width % heads:
+            raise RecipeError(f"network.width {width}, heads {heads}", "at least 1, and heads that divide the width")
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=True)
         if self.encoder.isotropic:
             raise RecipeError(f"MetaSegNet on {encoder}", "a hierarchical encoder such as a Swin or ConvNeXt")

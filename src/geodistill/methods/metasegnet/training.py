@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import GeodistillWarning, check_name
+from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
@@ -112,6 +112,7 @@ class MetaSegNetObjective(Objective):
 
     Raises:
         UnknownNameError: A weight of no such term, or no such choice.
+        RecipeError: The smoothing is out of its range.
     """
 
     label_free = frozenset({"itm"})
@@ -121,6 +122,8 @@ class MetaSegNetObjective(Objective):
         check_name("dice", config.dice, get_args(Dice))
         check_name("contrast", config.contrast, get_args(Contrast))
         check_name("positives", config.positives, get_args(Positives))
+        if not 0 <= config.smoothing < 1:
+            raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
         self._config, self._queue = config, MatchingQueue(config.queue)
         self._seen: set[int] = set()
         self._steps = 0

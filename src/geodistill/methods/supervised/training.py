@@ -63,9 +63,13 @@ class SupervisedRecipe(Recipe):
         return [*WEIGHTS, *TERMS]
 
     def idle_keys(self) -> dict[str, str]:
-        """Return the weights of classes too where there is no cross-entropy to weigh them in."""
-        weighed = (WEIGHTS | self.losses.weights)["ce"] != 0
-        return super().idle_keys() | ({} if weighed else {"losses.class_weights": "losses.weights.ce is 0"})
+        """Return the weights of classes without a cross-entropy, and a balance of gradients that there are none of."""
+        idle = super().idle_keys()
+        if (WEIGHTS | self.losses.weights)["ce"] == 0:
+            idle["losses.class_weights"] = "losses.weights.ce is 0"
+        if self.network.frozen_encoder and self.losses.weighting == "gradient_balance":
+            idle["losses.weighting"] = "network.frozen_encoder is true"
+        return idle
 
     def without_weights(self) -> Self:
         """Return the recipe with the network randomly initialised and all classes alike, which needs no counts."""

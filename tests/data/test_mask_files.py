@@ -82,6 +82,45 @@ class TestReadMask:
             make_raster(path, pixels=stored[None], palette=palette)
         assert np.array_equal(read_mask(path, TOWN), INDICES)
 
+    @pytest.mark.parametrize("name", ["m.png", "m.tif"])
+    @pytest.mark.parametrize("order", [(2, 0), (1,), (2, 1)])
+    def test_palette_of_the_colours_that_occur_is_read_by_colour(
+        self, tmp_path: Path, name: str, order: tuple[int, ...]
+    ) -> None:
+        stored, palette = np.array([[*range(len(order))]], np.uint8), [TOWN.colours[index] for index in order]
+        path = tmp_path / name
+        if name.endswith("png"):
+            make_picture(path, stored, palette)
+        else:
+            make_raster(path, pixels=stored[None], palette=palette)
+        assert read_mask(path, TOWN).tolist() == [list(order)]
+
+    def test_a_class_at_the_value_of_another_is_read_by_colour_beside_unknown_ones(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", np.array([[0, 1, 2]]), [(9, 9, 99), TOWN.colours[2], TOWN.colours[1]])
+        assert read_mask(path, TOWN, ignore_unknown=True).tolist() == [[255, 2, 1]]
+        with pytest.raises(DataError, match="colour #090963"):
+            read_mask(path, TOWN)
+
+    def test_palette_for_display_is_read_by_index(self, tmp_path: Path) -> None:
+        legend = Legend(("ground", "building"), ((0, 0, 0), (200, 0, 0)))
+        path = make_picture(tmp_path / "m.png", np.array([[0, 1]]), [(0, 0, 0), (255, 255, 255)])
+        assert read_mask(path, legend).tolist() == [[0, 1]]
+        unnamed = Legend(("ground", "building"))  # of colours that nobody chose
+        path = make_picture(tmp_path / "n.png", np.array([[0, 1]]), [unnamed.colours[1], (1, 2, 3)])
+        assert read_mask(path, unnamed).tolist() == [[0, 1]]
+
+    def test_small_palettes_of_real_masks_mean_what_they_show(self, shared: Path) -> None:
+        colours = ((132, 41, 246), (226, 169, 41), (60, 16, 152), (254, 221, 58), (110, 193, 228))
+        legend = Legend(("land", "water", "building", "vegetation", "road"), colours)
+        for path in sorted((shared / "data" / "dubai72" / "Tile_2" / "masks").iterdir()):
+            image = Image.open(path)
+            shown = np.asarray(image.convert("RGB"))
+            expected = np.full(shown.shape[:2], 255)
+            for index, colour in enumerate(colours):
+                expected[(shown == colour).all(-1)] = index
+            assert image.mode == "P"
+            assert np.array_equal(read_mask(path, legend, ignore_unknown=True), expected), path.name
+
     def test_other_values_as_classes(self, tmp_path: Path) -> None:
         path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 255, 1000]]], np.uint16))
         assert read_mask(path, Legend(("a", "b"), values=(255, 1000), ignore_values=(0,))).tolist() == [[255, 0, 1]]
@@ -165,6 +204,16 @@ class TestInferLegend:
         legend = self.infer(tmp_path, [0, 1], palette=[(60, 16, 152), (132, 41, 246)])
         assert legend.names == ("#3c1098", "#8429f6")
         assert legend.colours == ((60, 16, 152), (132, 41, 246))
+
+    def test_palettes_that_differ_name_colours_and_not_values(self, tmp_path: Path) -> None:
+        one = make_picture(tmp_path / "a.png", np.array([[0, 1]]), [(1, 2, 255), (7, 8, 9)])
+        two = make_picture(tmp_path / "b.png", np.array([[0, 1]]), [(7, 8, 9), (3, 3, 3)])
+        legend = infer_legend([one, two])
+        assert legend.colours == ((1, 2, 255), (3, 3, 3), (7, 8, 9))
+        assert [read_mask(path, legend).tolist() for path in (one, two)] == [[[0, 2]], [[2, 1]]]
+        plain = make_picture(tmp_path / "c.png", np.zeros((2, 2), np.uint8))
+        with pytest.raises(DataError, match="scan them apart"):
+            infer_legend([one, two, plain])
 
     def test_colours_name_themselves(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))

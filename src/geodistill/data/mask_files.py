@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
-from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
+from geodistill.spec import IGNORE_INDEX, Legend, default_colours, hexadecimal
 
 MAX_INFERRED_CLASSES = 64
 """A mask without legend and with more distinct values than this is taken for a picture, not for labels."""
@@ -78,9 +78,9 @@ def decode_mask(
 ) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
     """Return a part of an open mask file, read here unless its ``labels`` are given, as class indices.
 
-    A palette file whose palette holds every colour of the legend is read through its colours, any other palette
-    file through its values. A pixel that the file calls nodata, or transparent, is ignored, unless the legend names
-    its value or colour: the background of a mask is often written so.
+    A palette file is read through its colours where `means_colours`, any other through its values. A pixel that the
+    file calls nodata, or transparent, is ignored, unless the legend names its value or colour: the background of a
+    mask is often written so.
 
     Returns:
         ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where ignored, not valid or unknown; and the number of valid
@@ -91,7 +91,7 @@ def decode_mask(
     """
     pixels, valid, hidden = labels or read_labels(raster, window)
     palette = raster.colormap
-    if palette is not None and pixels.shape[0] == 1 and _names_colours(palette, legend):
+    if palette is not None and pixels.shape[0] == 1 and means_colours(palette, legend):
         return _decode_palette(pixels[0], valid, hidden, palette, legend)
     if valid.all():
         return _decode(pixels, legend)
@@ -103,12 +103,31 @@ def decode_mask(
     return indices, unnamed
 
 
+def means_colours(palette: Mapping[int, tuple[int, ...]], legend: Legend) -> bool:
+    """Whether the colours of a mask's palette say what its classes are, not the numbers of its entries.
+
+    They do where the palette holds every colour of the legend; and, of a legend whose colours were chosen, where it
+    holds no others, or that of a class at the value of another. A file that was made small has the colours that occur
+    in it alone, in an order of its own.
+    """
+    colours = {value: colour[:3] for value, colour in palette.items()}
+    if set(legend.colours) <= set(colours.values()):
+        return True
+    if legend.colours == default_colours(len(legend)):
+        return False
+    of_values = dict(zip(legend.values, legend.colours, strict=True))
+    moved = any(colours[v] in legend.colours and colours[v] != of_values[v] for v in colours.keys() & of_values.keys())
+    last = max((value for value, colour in colours.items() if any(colour)), default=0)  # GeoTIFF fills up with black
+    held = {colour for value, colour in colours.items() if value <= last}
+    return moved or held <= {*legend.colours, *legend.ignore_colours}
+
+
 def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int | Colour, int]:
     """Count the valid pixels of each value, or colour, of an open mask file that the legend says to ignore."""
     pixels, valid, _ = labels
     counts: dict[int | Colour, int] = {}
     palette = raster.colormap
-    if pixels.shape[0] == 1 and palette is not None and _names_colours(palette, legend):
+    if pixels.shape[0] == 1 and palette is not None and means_colours(palette, legend):
         for value, colour in palette.items():
             if colour[:3] in legend.ignore_colours:
                 counts[colour[:3]] = counts.get(colour[:3], 0) + int((pixels[0][valid] == value).sum())
@@ -206,7 +225,8 @@ def read_mask(
 def infer_legend(paths: Iterable[Path]) -> Legend:
     """Make a legend from the values found in single-band masks, or the colours of those of three bands.
 
-    Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ... A
+    Names and colours come from the masks' palette where they have one; where their palettes have other colours at one
+    value, the colours are the classes. Without a palette names are ``class0``, ``class1`` ... A
     value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
     files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
     so. Colours are named by themselves, ``#rrggbb``; beside masks of three bands those of a palette count as such.
@@ -219,7 +239,7 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     colours, painted = set[Colour](), set[Colour]()
     palette: dict[int, Colour] = {}
     first: Path | None = None
-    hidden, plain = 0, False
+    hidden, plain, differing = 0, False, False
     for path in paths:
         try:
             with Raster(path) as raster:
@@ -228,22 +248,24 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                     first = first or path
                     continue
                 file_palette = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
-                palette |= file_palette
                 for strip in strips(raster.grid.whole):
                     values, behind = _count_values(raster, strip, counts)
                     hidden += behind
                     plain = plain or not values <= file_palette.keys()
-                    painted.update(file_palette[value] for value in values & file_palette.keys())
+                    shown = {value: file_palette[value] for value in values & file_palette.keys()}
+                    differing = differing or any(palette.get(v, colour) != colour for v, colour in shown.items())
+                    palette |= shown
+                    painted.update(shown.values())
         except _LegendNeededError:
             raise
         except DataError:
             continue
         first = first or path
-    if colours and plain:
+    if (colours or differing) and plain:
         raise _LegendNeededError(
             f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
         )
-    if colours:
+    if colours or differing:
         colours |= painted
         return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
     if not counts:
@@ -308,10 +330,6 @@ def _needs_legend(raster: Raster) -> _LegendNeededError:
         "a legend file that names each colour's class",
         _mend(raster.path, "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend"),
     )
-
-
-def _names_colours(palette: dict[int, tuple[int, int, int, int]], legend: Legend) -> bool:
-    return set(legend.colours) <= {colour[:3] for colour in palette.values()}
 
 
 def _legend_of_values(values: list[int], palette: dict[int, Colour], background: bool) -> Legend:

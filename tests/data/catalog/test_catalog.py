@@ -11,7 +11,7 @@ import pytest
 from geodistill.cli import main
 from geodistill.data.catalog.benchmark import pattern
 from geodistill.data.catalog.declarations import CATALOG
-from geodistill.data.catalog.find import find_set, scan_set
+from geodistill.data.catalog.find import find_set, list_files, scan_set
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
@@ -241,6 +241,21 @@ def test_the_manifest_may_lie_in_the_root(tmp_path: Path) -> None:
     for _ in range(2):
         entries = scan_set(CATALOG["loveda"], tmp_path / "root", tmp_path / "root").manifest.entries
         assert Counter(row.split for row in entries) == COUNTS["loveda"]
+
+
+def test_links_to_folders_beside_them_count_and_circles_do_not(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    files = list_files(tmp_path / "set")
+    (tmp_path / "set/Val/back").symlink_to(tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert list_files(tmp_path / "set") == files
+    assert len(list_files(tmp_path)) == 2 * len(files)
+    # The folders beside their official names: whichever is read first, no image is left out in silence.
+    for part in ("Train", "Val", "Test"):
+        (tmp_path / "set" / part).rename(tmp_path / "set" / f"{part}.d")
+        (tmp_path / "set" / part).symlink_to(tmp_path / "set" / f"{part}.d")
+    with pytest.raises(DataError, match="are both"):
+        scan_set(CATALOG["loveda"], tmp_path / "set", tmp_path / "m")
 
 
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from geodistill.data.catalog.find import find_set, list_files, scan_set
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
 from official_sets import BUILDERS, SIDE, colours, image, write
 
@@ -229,8 +229,23 @@ def test_a_root_that_moved_is_found_and_another_one_refused(tmp_path: Path) -> N
     moved = roots[0].rename(tmp_path / "moved")
     entries = scan_set(CATALOG["loveda"], moved, out).manifest.entries
     assert Counter(row.split for row in entries) == COUNTS["loveda"]
-    with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove it"):
+    with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove those"):
         scan_set(CATALOG["loveda"], roots[1], out)
+
+
+def test_a_zip_may_go_once_it_is_unpacked(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    (tmp_path / "zips").mkdir()
+    archives = [zipped(tmp_path / "set" / part, tmp_path / "zips" / f"{part}.zip") for part in ("Test", "Train", "Val")]
+    scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
+    archives[1].unlink()
+    for _ in range(2):
+        with pytest.warns(GeodistillWarning, match="holds Train, unpacked of zips that are no longer there"):
+            entries = scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out").manifest.entries
+        assert Counter(row.split for row in entries) == COUNTS["loveda"]
+    zipped(tmp_path / "set/Val", archives[1])
+    with pytest.raises(DataError, match="holds Train, unpacked of other zips"):
+        scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
 
 
 def test_the_manifest_may_lie_in_the_root(tmp_path: Path) -> None:

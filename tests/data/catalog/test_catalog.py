@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -231,6 +232,27 @@ def test_a_root_that_moved_is_found_and_another_one_refused(tmp_path: Path) -> N
     assert Counter(row.split for row in entries) == COUNTS["loveda"]
     with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove those"):
         scan_set(CATALOG["loveda"], roots[1], out)
+
+
+def test_what_was_unpacked_before_there_was_a_record_moves_to_its_name(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    for part, place in (("Test", "."), ("Train", "sub"), ("Val", "sub/sub")):
+        (tmp_path / "zips" / place).mkdir(parents=True, exist_ok=True)
+        zipped(tmp_path / "set" / part, tmp_path / "zips" / place / f"{part}.zip")
+    into = tmp_path / "out/loveda-unpacked"
+    shutil.copytree(tmp_path / "set", into)
+    for _ in range(2):
+        entries = scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out").manifest.entries
+        assert Counter(row.split for row in entries) == COUNTS["loveda"]
+    assert {path.name for path in into.iterdir()} == {"Test", "sub", "zips.json"}
+    # Of two zips of one name it is not known which one was unpacked; nor may a folder move into itself.
+    (into / "zips.json").unlink()
+    (tmp_path / "zips/Test").mkdir()
+    shutil.copy(tmp_path / "zips/Test.zip", tmp_path / "zips/Test/Test.zip")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"remove .*loveda-unpacked/Test; it is unpacked again"):
+            scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
+        (tmp_path / "zips/Test.zip").unlink(missing_ok=True)
 
 
 def test_a_zip_may_go_once_it_is_unpacked(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class SplitPlan:
         fractions: Wished shares of train, val and test.
         group_regex: Pattern looked for in an image's path (relative to the scanned folder, with ``/``); its first
             group, or the whole match, names the image's group.
-        group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``.
+        group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``, but a line
+            may fit several.
         groups: Splits named outright, such as ``{"val": ["Tile_4"], "test": ["Tile_7"]}``. Groups not named
             are ``train`` if that is not in the mapping, and are left out otherwise.
         block_size: Side of a square, in metres on the ground; for ``window`` in pixels where `block_unit` says so.
@@ -286,7 +287,8 @@ def _assigned(
 ) -> tuple[list[str], list[str]]:
     """Return the list or group that lines put each image into, empty where none does; and what names no image.
 
-    Of the lines that fit an image the longest path counts, and one that is an image's whole path means no other.
+    Of the lines that fit an image the longest path counts. A line of a list means one image: the one whose whole path
+    it is, if it fits several.
     """
     aliases = [_aliases(name) for name, _ in rows]
     images: dict[str, list[int]] = {line: [] for line, _ in lines}
@@ -295,11 +297,13 @@ def _assigned(
             images[line].append(index)
     result = [""] * len(rows)
     for line, value in lines:
-        hits = [index for index in images[line] if line in aliases[index][0]] or images[line]
-        if len(hits) > 1:
-            examples = " and ".join(rows[index][0] for index in hits[:2])
-            received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
-            raise DataError(received, "exactly one image", "write their whole paths")
+        hits = images[line]
+        if kind == "list" and len(hits) > 1:  # a group may take in every image of a name
+            hits = [index for index in hits if line in aliases[index][0]] or hits
+            if len(hits) > 1:
+                examples = " and ".join(rows[index][0] for index in hits[:2])
+                received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
+                raise DataError(received, "exactly one image", "write their whole paths")
         for index in hits:
             if result[index] not in ("", value):
                 raise DataError(f"{line!r} is in the {kind}s {result[index]} and {value}", f"one {kind} per image")

@@ -190,8 +190,10 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
     mend = ""
     if plan.group_file is not None:
         source = f"group file {plan.group_file}"
-        groups, unused = _assigned(rows, _group_lines(plan.group_file), source, "group")
-        mend = f"its line {unused[0]!r} names no image" if unused else ""
+        lines = _group_lines(plan.group_file)
+        groups, unused = _assigned(rows, lines, source, "group")
+        # The first line may be a header.
+        mend = next((f"its line {line!r} names no image" for line in unused if line != lines[0][0]), "")
     else:
         source = f"group pattern {plan.group_regex!r}"
         pattern = re.compile(plan.group_regex or "")
@@ -291,13 +293,17 @@ def _assigned(
     it is, if it fits several.
     """
     aliases = [_aliases(name) for name, _ in rows]
-    images: dict[str, list[int]] = {line: [] for line, _ in lines}
+    images, shorter = ({line: list[int]() for line, _ in lines} for _ in range(2))
     for index, ends in enumerate(aliases):
-        for line in next(filter(None, (end & images.keys() for end in ends)), ()):
-            images[line].append(index)
+        fitting = filter(None, (end & images.keys() for end in ends))
+        for taken, names in enumerate(fitting):
+            for line in names:
+                (shorter if taken else images)[line].append(index)
     result = [""] * len(rows)
     for line, value in lines:
         hits = images[line]
+        if kind == "list" and not hits:  # a second name of an image: in one list with the first, or in none
+            hits = shorter[line]
         if kind == "list" and len(hits) > 1:  # a group may take in every image of a name
             hits = [index for index in hits if line in aliases[index][0]] or hits
             if len(hits) > 1:
@@ -308,7 +314,7 @@ def _assigned(
             if result[index] not in ("", value):
                 raise DataError(f"{line!r} is in the {kind}s {result[index]} and {value}", f"one {kind} per image")
             result[index] = value
-    return result, [line for line, hits in images.items() if not hits]
+    return result, [line for line, hits in images.items() if not hits and not shorter[line]]
 
 
 def _aliases(name: str) -> list[set[str]]:

@@ -33,7 +33,7 @@ def unpack_all(archives: Mapping[str, Path], into: Path) -> None:
 
     Raises:
         DataError: As of `unpack`, or the folder holds what was unpacked of other archives, or by the version before
-            of one that cannot be told.
+            of one that is not known.
         OutputError: The folder cannot be written.
     """
     record, now = into / RECORD, {name: _digest(archive) for name, archive in archives.items()}

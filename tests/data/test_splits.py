@@ -74,7 +74,7 @@ class TestByGroup:
         plan = SplitPlan("group", group_file=tmp_path / "groups.csv", groups={"test": ["south"]})
         assert list(splits(rows("d/a.png", "d/b.png", "d/c.png"), plan).values()) == ["train", "test", "test"]
 
-    def test_a_line_of_a_file_means_one_image(self, tmp_path: Path) -> None:
+    def test_the_longest_path_of_a_file_counts(self, tmp_path: Path) -> None:
         plan = SplitPlan("group", group_file=tmp_path / "groups.csv", groups={"train": ["north"], "test": ["south"]})
         lines = ["image,group", "a.png,north", "sub/a.png,south", "b,north", "c.png,south"]
         plan.group_file.write_text("\n".join(lines))
@@ -82,11 +82,13 @@ class TestByGroup:
         assert list(splits(named, plan).values()) == ["train", "test", "train", "test"]
         assert list(splits(named[1:], plan).values()) == ["test", "train", "test"]
         plan.group_file.write_text("\n".join(line for line in lines if "sub" not in line))
-        with pytest.raises(DataError, match=r"'a\.png', which fits 2 images such as images/a\.png and images/sub/a"):
-            divide(named, plan)
+        assert list(splits(named, plan).values()) == ["train", "train", "train", "test"]
         plan.group_file.write_text("images/a,north\na.png,south\nbb.png,north\nc.png,south")
         with pytest.raises(DataError, match=r"1 image such as images/b\.png; .*'bb\.png' names no image"):
             divide(named, plan)
+        plan.group_file.write_text("image,group\nimages/a,north\na.png,south\nc.png,south\nbb.png,north")
+        with pytest.raises(DataError, match=r"1 image such as images/b\.png; .*'bb\.png' names no image"):
+            divide([*named[:1], *named[2:]], plan)
         plan.group_file.write_text("a.png,north\nb.png,north\na,south")
         with pytest.raises(DataError, match="'a' is in the groups north and south"):
             divide(rows("a.png", "b.png"), plan)
@@ -167,6 +169,14 @@ class TestFromLists:
         assert list(splits(named, plan).values()) == ["train", "train", "test", "val"]
         plan = self.write(tmp_path, val="b\n", train="a\n")
         assert list(splits(named, plan).values()) == ["train", "val", "test", LEFT_OUT]
+
+    def test_an_image_may_be_named_twice_in_one_list(self, tmp_path: Path) -> None:
+        plan = self.write(tmp_path, train="a\nsub/a.png\n", val="b.png\nsub/b\nb\n")
+        named = rows("sub/a.png", "sub/b.png")
+        assert list(splits(named, plan).values()) == ["train", "val"]
+        for other in ("a", "a.png", "sub/a"):
+            with pytest.raises(DataError, match=r"in the lists (train and val|val and train)"):
+                divide(named, self.write(tmp_path, val=f"{other}\nb.png\n"))
 
     def test_mistakes_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"train\.txt, val\.txt or test\.txt"):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import shapely
-from pyproj import Geod
+from pyproj import Geod, Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform_geom
 
 from geodistill.raster import Grid
-from geodistill.raster.ground import Ground
+from geodistill.raster.ground import Ground, outline_in_degrees
 
 GRIDS = {
     "degrees": (CRS.from_epsg(4326), from_origin(10, 70, 0.01, 0.01)),
@@ -102,3 +102,13 @@ def test_control_points_across_the_antimeridian_are_measured_as_those_anywhere()
     across, inland = Ground(grid(179.97)), Ground(grid(10.0))
     assert across.pixel_areas(0, 40) == pytest.approx(inland.pixel_areas(0, 40), rel=1e-6)
     assert across.coordinates(np.array([[60.0, 0.0]]))[0] == pytest.approx([180.03, 52.0])
+
+
+def test_the_way_from_a_crs_to_degrees_is_made_once_for_all_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = Transformer.from_crs
+    monkeypatch.setattr(Transformer, "from_crs", lambda *args, **options: made.append(args) or real(*args, **options))
+    tiles = [Grid(8, 8, CRS.from_epsg(32701), from_origin(500_000 + 8 * i, 9e6, 1, 1)) for i in range(5)]
+    outlines = [outline_in_degrees(tile) for tile in tiles]
+    assert len(made) == 1
+    assert len({outline.wkt for outline in outlines if outline is not None}) == 5

@@ -47,7 +47,8 @@ class SplitPlan:
         fractions: Wished shares of train, val and test.
         group_regex: Pattern looked for in an image's path (relative to the scanned folder, with ``/``); its first
             group, or the whole match, names the image's group.
-        group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``.
+        group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``, but a line
+            may fit several.
         groups: Splits named outright, such as ``{"val": ["Tile_4"], "test": ["Tile_7"]}``. Groups not named
             are ``train`` if that is not in the mapping, and are left out otherwise.
         block_size: Side of a square, in metres on the ground; for ``window`` in pixels where `block_unit` says so.
@@ -189,8 +190,10 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
     mend = ""
     if plan.group_file is not None:
         source = f"group file {plan.group_file}"
-        groups, unused = _assigned(rows, _group_lines(plan.group_file), source, "group")
-        mend = f"its line {unused[0]!r} names no image" if unused else ""
+        lines = _group_lines(plan.group_file)
+        groups, unused = _assigned(rows, lines, source, "group")
+        # The first line may be a header.
+        mend = next((f"its line {line!r} names no image" for line in unused if line != lines[0][0]), "")
     else:
         source = f"group pattern {plan.group_regex!r}"
         pattern = re.compile(plan.group_regex or "")
@@ -286,25 +289,32 @@ def _assigned(
 ) -> tuple[list[str], list[str]]:
     """Return the list or group that lines put each image into, empty where none does; and what names no image.
 
-    Of the lines that fit an image the longest path counts, and one that is an image's whole path means no other.
+    Of the lines that fit an image the longest path counts. A line of a list means one image: the one whose whole path
+    it is, if it fits several.
     """
     aliases = [_aliases(name) for name, _ in rows]
-    images: dict[str, list[int]] = {line: [] for line, _ in lines}
+    images, shorter = ({line: list[int]() for line, _ in lines} for _ in range(2))
     for index, ends in enumerate(aliases):
-        for line in next(filter(None, (end & images.keys() for end in ends)), ()):
-            images[line].append(index)
+        fitting = filter(None, (end & images.keys() for end in ends))
+        for taken, names in enumerate(fitting):
+            for line in names:
+                (shorter if taken else images)[line].append(index)
     result = [""] * len(rows)
     for line, value in lines:
-        hits = [index for index in images[line] if line in aliases[index][0]] or images[line]
-        if len(hits) > 1:
-            examples = " and ".join(rows[index][0] for index in hits[:2])
-            received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
-            raise DataError(received, "exactly one image", "write their whole paths")
+        hits = images[line]
+        if kind == "list" and not hits:  # a second name of an image: in one list with the first, or in none
+            hits = shorter[line]
+        if kind == "list" and len(hits) > 1:  # a group may take in every image of a name
+            hits = [index for index in hits if line in aliases[index][0]] or hits
+            if len(hits) > 1:
+                examples = " and ".join(rows[index][0] for index in hits[:2])
+                received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
+                raise DataError(received, "exactly one image", "write their whole paths")
         for index in hits:
             if result[index] not in ("", value):
                 raise DataError(f"{line!r} is in the {kind}s {result[index]} and {value}", f"one {kind} per image")
             result[index] = value
-    return result, [line for line, hits in images.items() if not hits]
+    return result, [line for line, hits in images.items() if not hits and not shorter[line]]
 
 
 def _aliases(name: str) -> list[set[str]]:

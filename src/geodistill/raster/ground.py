@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Ground:
             return
         try:
             self.crs = pyproj.CRS.from_wkt(crs.to_wkt())
-            self._to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
+            self._to_degrees = _onto_earth(self.crs).transform
             self.on_earth = True
         except ProjError:
             # A local grid, or another planet: it has places of its own, and none on Earth.
@@ -82,8 +83,7 @@ class Ground:
         middle, size = np.array([self._grid.width, self._grid.height]) / 2, np.eye(2)
         ends = self.coordinates(np.stack([middle, *(middle + size)]))
         if self.on_earth and self.crs is not None:
-            to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
-            ends = np.column_stack(to_degrees(ends[:, 0], ends[:, 1]))
+            ends = np.column_stack(_onto_earth(self.crs).transform(ends[:, 0], ends[:, 1]))
         side = float(np.hypot(*(ends[1:] - ends[0]).T).min())
         return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
 
@@ -212,6 +212,16 @@ class Ground:
         return degrees
 
 
+@lru_cache(maxsize=64)
+def _onto_earth(crs: pyproj.CRS) -> pyproj.Transformer:
+    """Return the way from a CRS to longitudes and latitudes, made once: it takes as long as to read a small image.
+
+    Raises:
+        ProjError: It does not lie on Earth.
+    """
+    return pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+
+
 def _ends(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return half a pixel right, left, below and above each point, ``(4 N, 2)``."""
     moves = ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
@@ -236,13 +246,12 @@ def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Poly
     One around a pole goes on to it. ``None`` where the grid is not georeferenced or not on Earth, or reaches beyond it.
     """
     ground = Ground(grid)
-    if not ground.on_earth:
+    if ground.crs is None or not ground.on_earth:
         return None
     w = window or grid.whole
     ring = shapely.box(w.col, w.row, w.col + w.width, w.row + w.height)
     placed = shapely.transform(shapely.segmentize(ring, max(w.width, w.height) / _ALONG), ground.coordinates)
-    to_degrees = pyproj.Transformer.from_crs(ground.crs, "EPSG:4326", always_xy=True).transform
-    lon, lat = to_degrees(*shapely.get_coordinates(placed).T)
+    lon, lat = _onto_earth(ground.crs).transform(*shapely.get_coordinates(placed).T)
     lon = np.unwrap(lon, period=360)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return None

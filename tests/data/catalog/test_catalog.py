@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from geodistill.cli import main
 from geodistill.data.catalog.benchmark import pattern
 from geodistill.data.catalog.declarations import CATALOG
-from geodistill.data.catalog.find import find_set, scan_set
+from geodistill.data.catalog.find import find_set, list_files, scan_set
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
 from official_sets import BUILDERS, SIDE, colours, image, write
 
@@ -229,8 +230,44 @@ def test_a_root_that_moved_is_found_and_another_one_refused(tmp_path: Path) -> N
     moved = roots[0].rename(tmp_path / "moved")
     entries = scan_set(CATALOG["loveda"], moved, out).manifest.entries
     assert Counter(row.split for row in entries) == COUNTS["loveda"]
-    with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove it"):
+    with pytest.raises(DataError, match=r"holds Train, unpacked of other zips; .*two/Train\.zip; remove those"):
         scan_set(CATALOG["loveda"], roots[1], out)
+
+
+def test_what_was_unpacked_before_there_was_a_record_moves_to_its_name(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    for part, place in (("Test", "."), ("Train", "sub"), ("Val", "sub/sub")):
+        (tmp_path / "zips" / place).mkdir(parents=True, exist_ok=True)
+        zipped(tmp_path / "set" / part, tmp_path / "zips" / place / f"{part}.zip")
+    into = tmp_path / "out/loveda-unpacked"
+    shutil.copytree(tmp_path / "set", into)
+    for _ in range(2):
+        entries = scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out").manifest.entries
+        assert Counter(row.split for row in entries) == COUNTS["loveda"]
+    assert {path.name for path in into.iterdir()} == {"Test", "sub", "zips.json"}
+    # Of two zips of one name it is not known which one was unpacked; nor may a folder move into itself.
+    (into / "zips.json").unlink()
+    (tmp_path / "zips/Test").mkdir()
+    shutil.copy(tmp_path / "zips/Test.zip", tmp_path / "zips/Test/Test.zip")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"remove .*loveda-unpacked/Test; it is unpacked again"):
+            scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
+        (tmp_path / "zips/Test.zip").unlink(missing_ok=True)
+
+
+def test_a_zip_may_go_once_it_is_unpacked(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    (tmp_path / "zips").mkdir()
+    archives = [zipped(tmp_path / "set" / part, tmp_path / "zips" / f"{part}.zip") for part in ("Test", "Train", "Val")]
+    scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
+    archives[1].unlink()
+    for _ in range(2):
+        with pytest.warns(GeodistillWarning, match="holds Train, unpacked of zips that are no longer there"):
+            entries = scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out").manifest.entries
+        assert Counter(row.split for row in entries) == COUNTS["loveda"]
+    zipped(tmp_path / "set/Val", archives[1])
+    with pytest.raises(DataError, match="holds Train, unpacked of other zips"):
+        scan_set(CATALOG["loveda"], tmp_path / "zips", tmp_path / "out")
 
 
 def test_the_manifest_may_lie_in_the_root(tmp_path: Path) -> None:
@@ -241,6 +278,21 @@ def test_the_manifest_may_lie_in_the_root(tmp_path: Path) -> None:
     for _ in range(2):
         entries = scan_set(CATALOG["loveda"], tmp_path / "root", tmp_path / "root").manifest.entries
         assert Counter(row.split for row in entries) == COUNTS["loveda"]
+
+
+def test_links_to_folders_beside_them_count_and_circles_do_not(tmp_path: Path) -> None:
+    BUILDERS["loveda"](tmp_path / "set")
+    files = list_files(tmp_path / "set")
+    (tmp_path / "set/Val/back").symlink_to(tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert list_files(tmp_path / "set") == files
+    assert len(list_files(tmp_path)) == 2 * len(files)
+    # The folders beside their official names: whichever is read first, no image is left out in silence.
+    for part in ("Train", "Val", "Test"):
+        (tmp_path / "set" / part).rename(tmp_path / "set" / f"{part}.d")
+        (tmp_path / "set" / part).symlink_to(tmp_path / "set" / f"{part}.d")
+    with pytest.raises(DataError, match="are both"):
+        scan_set(CATALOG["loveda"], tmp_path / "set", tmp_path / "m")
 
 
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:

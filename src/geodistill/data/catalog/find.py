@@ -84,12 +84,14 @@ def list_files(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
-    paths, visited = [], set[Path]()
-    for folder, below, names in os.walk(root, followlinks=True):
-        # The link to a root that zips are unpacked within leads in a circle.
-        visited.add(Path(folder).resolve())
-        below[:] = [name for name in below if (Path(folder) / name).resolve() not in visited]
-        paths += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    paths, chains = [], {root: frozenset({root.resolve()})}
+    for place, below, names in os.walk(root, followlinks=True):
+        # A link back to a folder that it lies in, as in a root that zips are unpacked within, leads in a circle.
+        folder = Path(place)
+        chain, real = chains.pop(folder), {name: (folder / name).resolve() for name in below}
+        below[:] = [name for name in below if real[name] not in chain]
+        chains |= {folder / name: chain | {real[name]} for name in below}
+        paths += [(folder / name).relative_to(root).as_posix() for name in names]
     return sorted(paths)
 
 

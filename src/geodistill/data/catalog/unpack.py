@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from geodistill.errors import DataError, listed
+from geodistill.errors import DataError, GeodistillWarning, listed, output_errors
 from geodistill.files import atomic_path, write_json
 from geodistill.reading import read_object
 
@@ -28,20 +29,48 @@ RECORD = "zips.json"
 def unpack_all(archives: Mapping[str, Path], into: Path) -> None:
     """Unpack archives into folders, by name, of one folder, unless that was done before.
 
+    What was unpacked of archives that are no longer there stays, and is named.
+
     Raises:
-        DataError: As of `unpack`, or the folder holds what was unpacked of other archives.
+        DataError: As of `unpack`, or the folder holds what was unpacked of other archives, or by the version before
+            of one that is not known.
         OutputError: The folder cannot be written.
     """
     record, now = into / RECORD, {name: _digest(archive) for name, archive in archives.items()}
+    if not record.is_file():
+        _take_stems(archives, into)
     before = read_object(record) if record.is_file() else now
-    others = sorted(name for name in {*before, *now} if before.get(name) != now.get(name) and (into / name).is_dir())
-    if others:
+    there = {name: digest for name, digest in before.items() if (into / name).is_dir()}
+    if others := sorted(name for name in there.keys() & now.keys() if there[name] != now[name]):
         received = f"{into} holds {listed(others)}, unpacked of other zips"
         expected = f"what those of this --root hold, such as {next(iter(archives.values()))}"
-        raise DataError(received, expected, "remove it, or give another --out")
-    write_json(record, now)
+        raise DataError(received, expected, "remove those folders, or give another --out")
+    if without := sorted(there.keys() - now.keys()):
+        message = f"{into} holds {listed(without)}, unpacked of zips that are no longer there; it counts"
+        warnings.warn(message, GeodistillWarning, stacklevel=2)
+    write_json(record, there | now)
     for name, archive in archives.items():
         unpack(archive, into / name)
+
+
+def _take_stems(archives: Mapping[str, Path], into: Path) -> None:
+    """Move what was unpacked before there was a record, into a folder by the archive's stem, to the archive's name.
+
+    Raises:
+        DataError: Several archives have that stem, or the new place lies within that folder.
+        OutputError: The folder cannot be moved.
+    """
+    for stem in sorted({archive.stem for archive in archives.values()}):
+        names = [name for name, archive in archives.items() if archive.stem == stem]
+        if names == [stem] or not (into / stem).is_dir():
+            continue
+        target = into / names[0]
+        if len(names) > 1 or target.is_relative_to(into / stem):
+            received = f"{into / stem}, unpacked by an earlier version of a zip such as {archives[names[0]]}"
+            raise DataError(received, f"what that holds in {target}", f"remove {into / stem}; it is unpacked again")
+        with output_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (into / stem).replace(target)
 
 
 def _digest(archive: Path) -> str:

@@ -77,7 +77,7 @@ def test_yolo_names_and_kinds(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "path: .\nnames:\n  0: ship\n  2: plane\n")
     text = "0 .5 .5 .5 .5\n2 .1 .1 .4 .2 .3 .5 .05 .4\n0 .1 .1 .5 .1 .5 .5\n1 .5 .5 .1 .1\n"
     image = one("yolo", tmp_path, "a.txt", text)
-    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "polygon"), ("ship", "polygon")]
+    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "rbox"), ("ship", "polygon")]
     assert image.boxes[0].box == (30, 22.5, 90, 67.5)
     assert image.boxes[2].segmentation is not None
     assert Runs.from_coco(image.boxes[2].segmentation).area == pytest.approx(48 * 36 / 2, rel=0.05)

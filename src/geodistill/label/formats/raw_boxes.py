@@ -296,6 +296,7 @@ class ReadResult:
         faults: What is wrong with objects that are unmatched because they cannot be read.
         files: Every file with annotations of an image found: a run is not continued where one has changed.
         lists: Every other file that any of this depends on, such as a list of classes; nor where one of these has.
+        reading: In what way the set is read, where the same files were once read otherwise.
     """
 
     entries: list[ImageAnnotations] = field(default_factory=list)
@@ -304,6 +305,7 @@ class ReadResult:
     faults: list[DataError] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     lists: list[Path] = field(default_factory=list)
+    reading: str = ""
 
 
 @dataclass(frozen=True)

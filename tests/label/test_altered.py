@@ -17,6 +17,7 @@ from PIL import Image
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
+from geodistill.label.accounts import format_account, read_account
 from geodistill.label.labelling import WorkerOptions, build
 from geodistill.label.ledger import JOURNAL, Journal
 from geodistill.label.postprocess import NO_RULES
@@ -164,9 +165,24 @@ def test_a_persons_manifest_stays_whatever_else_is_made_again(damage: str, tmp_p
     cut(sorted((out / "color").glob("*.png"))[0])
     assert sum("manifest.parquet is not as it was written and stays" in text for text in resumed(source, out)) == 1
     assert (out / "manifest.parquet").read_bytes() == mine, "the manifest that was kept is not taken for ours"
+    counts = read_account(out)["manifest"]
+    assert counts["splits"] == {"test": len(Manifest.load(out / "manifest.parquet").entries)}, "those of the kept one"
     (out / "manifest.parquet").unlink()
     resumed(source, out)
     assert "train" in {entry.split for entry in Manifest.load(out / "manifest.parquet").entries}
+
+
+def test_the_account_of_another_division_tells_of_a_persons_manifest(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 3), tmp_path / "out"
+    build(settings_of(source), out)
+    divided_by_hand(out)
+    for fractions, splits in (((0.5, 0.5, 0.0), {"test": 2}), ((0.4, 0.6, 0.0), None)):
+        if splits is None:
+            cut(out / "manifest.parquet")
+        with pytest.warns(GeodistillWarning, match=r"manifest\.parquet is not as it was written and stays"):
+            account = build(settings_of(source, fractions=fractions), out, resume=True)
+        assert account["manifest"].get("splits") == splits
+        assert ("manifest.parquet" in format_account(account, out)) == (splits is not None)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,19 @@ def test_what_is_thinner_than_a_pixel_is_kept(thin: Box) -> None:
     for mask in (fill_polygon(thin.polygon, 40, 60), touched):
         assert finish(mask, thin, Rules(), 40, 60).mask is not None
     assert finish(Mask(0, 0, np.ones((40, 60), bool), 1.0), thin, Rules(), 40, 60).reason == LEAVES_BOX
+
+
+def test_no_more_of_a_large_box_is_looked_at_than_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box may be far larger than its tile, or than memory."""
+    sizes: list[int] = []
+
+    def counted(rings: Any, left: int, top: int, rows: int, columns: int) -> NDArray[np.bool_]:
+        sizes.append(rows * columns)
+        return np.ones((rows, columns), bool)
+
+    monkeypatch.setattr("geodistill.label.postprocess.centres_inside", counted)
+    assert outside_share(Mask(3, 3, np.ones((4, 5), bool), 1.0), box(-900, -900, 900, 900)) == 0
+    assert sizes == [20]
 
 
 def test_below_a_score_an_outline_is_filled_as_it_is_drawn() -> None:

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -25,6 +25,7 @@ LEFT_OUT = ""
 """Split of a row that no list and no named group takes in."""
 SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split by the words that folders of detection sets are called by."""
+_SPLIT_FOLDER = re.compile(rf"({'|'.join(SOURCE_SPLITS)})([-_]?\d{{4}})?")
 
 _OF_KINDS: dict[str, tuple[SplitKind, ...]] = {
     "group_regex": ("group",),
@@ -332,4 +333,11 @@ def source_split(key: str) -> str:
         for word in re.split(r"[^a-z]+", folder.lower())
         if word in SOURCE_SPLITS
     }
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def folder_split(folders: Iterable[str]) -> str:
+    """Return the split that a folder is called by, and by no more than a year; nothing where none is, or by two."""
+    matches = (_SPLIT_FOLDER.fullmatch(folder.lower()) for folder in folders)
+    splits = {SOURCE_SPLITS[match[1]] for match in matches if match}
     return splits.pop() if len(splits) == 1 else ""

@@ -69,7 +69,10 @@ class ReviewCounts(TypedDict):
 
 
 class ManifestCounts(TypedDict, total=False):
-    """Images of the manifest by split, those it leaves out, what was found in it; empty where no box gave a label."""
+    """Images of the manifest by split, those it leaves out, what was found in it.
+
+    Empty where no box gave a label, and where a person's manifest was kept that cannot be read.
+    """
 
     splits: dict[str, int]
     other_bands_left_out: int

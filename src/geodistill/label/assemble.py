@@ -237,9 +237,13 @@ def write_legend(path: Path, legend: Legend) -> None:
 def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> ManifestCounts:
     """Write the manifest with splits and statistics, and tell how many images are in each split.
 
-    Where a person's manifest is kept, these are the splits that ours would have.
+    Where a person's manifest is kept, these are its splits; nothing where it cannot be read.
     """
     if not written:
+        return {}
+    if run.keeps_manifest:
+        with suppress(DataError):
+            return _manifest_counts(Manifest.load(run.out / MANIFEST))
         return {}
     kinds = Counter(one.bands for one in written)
     bands = min(kinds, key=lambda names: (-kinds[names], names))
@@ -250,14 +254,16 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
-    manifest = manifest.with_statistics(measure(manifest, progress=progress))
-    if not run.keeps_manifest:
-        manifest = manifest.save(run.out / MANIFEST)
-    counts = Counter(entry.split for entry in entries)
+    manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST)
+    return _manifest_counts(manifest, len(written) - len(rows), left_out)
+
+
+def _manifest_counts(manifest: Manifest, other_bands: int = 0, in_no_list: int = 0) -> ManifestCounts:
+    counts = Counter(entry.split for entry in manifest.entries)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
-        "other_bands_left_out": len(written) - len(rows),
-        "in_no_list": left_out,
+        "other_bands_left_out": other_bands,
+        "in_no_list": in_no_list,
         "problems": list(manifest.problems),
         "notes": label_notes(manifest),
     }

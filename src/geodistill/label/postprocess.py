@@ -130,11 +130,13 @@ def outside_share(mask: Mask, box: Box) -> float:
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    polygon, (left, top, right, bottom) = box.polygon, box.box
-    left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
-    if not centres_inside([polygon], left, top, bottom - top, right - left).any():
-        polygon = rectangle(left, top, right, bottom)
-    inside_box = centres_inside([polygon], mask.left, mask.top, *mask.pixels.shape)
+    inside_box = centres_inside([box.polygon], mask.left, mask.top, *mask.pixels.shape)
+    if not inside_box.any():  # only then are all the pixels of the box looked at, which may be larger than its image
+        left, top, right, bottom = box.box
+        left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+        if not centres_inside([box.polygon], left, top, bottom - top, right - left).any():
+            bounds = rectangle(left, top, right, bottom)
+            inside_box = centres_inside([bounds], mask.left, mask.top, *mask.pixels.shape)
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 

@@ -145,6 +145,7 @@ class Annotations:
         categories: Class names: as asked for, in the format's own order, or sorted.
         files: Every file with annotations of these images.
         lists: Every other file that was read, such as a list of classes.
+        reading: In what way the set is read, where the same files were once read otherwise.
     """
 
     images: tuple[ImageBoxes, ...]
@@ -152,6 +153,7 @@ class Annotations:
     categories: tuple[str, ...]
     files: tuple[Path, ...]
     lists: tuple[Path, ...] = ()
+    reading: str = ""
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:

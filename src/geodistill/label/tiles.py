@@ -153,12 +153,12 @@ def image_names(annotations: Annotations) -> str:
 
 
 def annotation_files(annotations: Annotations) -> str:
-    """Return a digest of what the annotation files hold, and of the classes found.
+    """Return a digest of what the annotation files hold, of the way they are read, and of the classes found.
 
     Raises:
         DataError: A file cannot be read.
     """
-    return _digest("".join(f"{name}\n" for name in annotations.categories), annotations.files)
+    return _digest("".join(f"{name}\n" for name in annotations.categories) + annotations.reading, annotations.files)
 
 
 def annotation_lists(annotations: Annotations) -> str:

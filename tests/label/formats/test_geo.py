@@ -170,6 +170,20 @@ def test_a_class_that_is_a_number_has_one_name(suffix: str, tmp_path: Path) -> N
     assert len(read.images[0].boxes) == 1
 
 
+@pytest.mark.parametrize(
+    ("wanted", "counts"),
+    [(("1.0", "2.0"), [1, 1]), (("1", "2"), [1, 1]), (("1", "2.0"), [1, 1]), (("2", "2.0"), [1, 0])],
+)
+def test_a_class_may_be_asked_for_as_the_number_is_written(
+    wanted: tuple[str, str], counts: list[int], tmp_path: Path
+) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    shapes = [on_the_ground(image, box(left, 10, left + 20, 35)) for left in (5, 35)]
+    place = save(tmp_path / "b.gpkg", shapes, **{"class": [1.0, 2.0]})
+    (labelled,) = read_boxes("geojson", place, tmp_path / "i", categories=wanted).images
+    assert [sum(one.category == name for one in labelled.boxes) for name in wanted] == counts
+
+
 def test_blank_text_is_no_class(tmp_path: Path) -> None:
     image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
     shapes = [on_the_ground(image, box(left, 10, left + 20, 35)) for left in (5, 35, 65)]

@@ -77,7 +77,7 @@ def test_yolo_names_and_kinds(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "path: .\nnames:\n  0: ship\n  2: plane\n")
     text = "0 .5 .5 .5 .5\n2 .1 .1 .4 .2 .3 .5 .05 .4\n0 .1 .1 .5 .1 .5 .5\n1 .5 .5 .1 .1\n"
     image = one("yolo", tmp_path, "a.txt", text)
-    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "polygon"), ("ship", "polygon")]
+    assert [(b.category, b.kind) for b in image.boxes] == [("ship", "hbox"), ("plane", "rbox"), ("ship", "polygon")]
     assert image.boxes[0].box == (30, 22.5, 90, 67.5)
     assert image.boxes[2].segmentation is not None
     assert Runs.from_coco(image.boxes[2].segmentation).area == pytest.approx(48 * 36 / 2, rel=0.05)
@@ -164,6 +164,26 @@ def test_a_folder_that_the_person_chose_names_no_split_of_the_set(tmp_path: Path
     write(tmp_path / "test" / "labels" / "train" / "1.txt", "0 .5 .5 .2 .2")
     (image,) = read_boxes("yolo", tmp_path / "test" / "labels", tmp_path / "test" / "flat").images
     assert len(image.boxes) == 1
+
+
+@pytest.mark.parametrize("place", ["test/images", "speed-test", "test_site"])
+def test_only_a_folder_called_as_a_split_holds_one(place: str, tmp_path: Path) -> None:
+    """A word of a path, or a folder far above, says nothing of what the images are for."""
+    for folder in ("", "val_area"):
+        picture(tmp_path / place / folder / f"{len(folder)}.png")
+        write(tmp_path / "labels" / "train2017" / f"{len(folder)}.txt", "0 .5 .5 .2 .2")
+    read = read_boxes("yolo", tmp_path / "labels", tmp_path / place)
+    assert [len(image.boxes) for image in read.images] == [1, 1]
+
+
+@pytest.mark.parametrize("folder", ["val2017", "Valid", "val-2012"])
+def test_folders_of_splits_may_have_a_year(folder: str, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        picture(tmp_path / "images" / folder / f"{name}.png")
+    write(tmp_path / "labels" / "train2017" / "1.txt", "0 .5 .5 .2 .2")
+    write(tmp_path / "labels" / "val" / "2.txt", "0 .5 .5 .2 .2")
+    read = read_boxes("yolo", tmp_path / "labels", tmp_path / "images")
+    assert [len(image.boxes) for image in read.images] == [0, 1]
 
 
 def test_names_made_on_a_mac_and_names_with_dots(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import ImageBoxes
+from geodistill.label.tiles import annotation_files
 
 WIDTH, HEIGHT = 100, 50
 
@@ -92,12 +95,47 @@ def test_outlines_of_four_vertices_among_others_are_outlines(tmp_path: Path) -> 
         (TRIANGLE, QUADRILATERALS),
         (SCORED_TRIANGLE, [f"{row} .9" for row in QUADRILATERALS]),
     ):
-        image = read(tmp_path, *quadrilaterals, triangle)
+        with pytest.warns(GeodistillWarning, match="four vertices are read as outlines.*2 of 2 are no rectangles"):
+            image = read(tmp_path, *quadrilaterals, triangle)
         assert [box.kind for box in image.boxes] == ["polygon"] * 3
         assert (image.boxes[1].polygon / (WIDTH, HEIGHT)).ravel().tolist() == pytest.approx(
             [0.6, 0.6, 0.9, 0.75, 0.6, 0.9, 0.75, 0.75]
         )
         assert all(box.segmentation is not None for box in image.boxes)
+
+
+TURNED = ("0 .2 .2 .6 .3 .55 .5 .15 .4", "0 .1 .12 .3 .1 .3 .3 .1 .3")
+"""Rectangles in pixels or nearly so, as people draw them."""
+
+
+def several(rows: Sequence[str]) -> list[str]:
+    """Return rows five times, a little apart each."""
+    return [joined(0, [float(n) + 0.01 * step for n in row.split()[1:]]) for step in range(5) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("odd", "kinds"),
+    [
+        (["0 .2 .2 .6 .3 .55 .5"], ["polygon"]),  # a vertex was lost
+        (several(["0 .2 .2 .6 .3 .58 .4 .55 .5 .15 .4"]), ["polygon"] * 5),  # outlines of other objects
+        (["0 a b c d e f"] * 9, []),  # no numbers
+    ],
+)
+@pytest.mark.parametrize("boxes", [TURNED, (*TURNED, *QUADRILATERALS)])
+def test_oriented_boxes_stay_oriented_boxes_beside_odd_rows(
+    boxes: tuple[str, ...], odd: list[str], kinds: list[str], tmp_path: Path
+) -> None:
+    """Unless both, many rows that are no rectangles and many of other lengths, say that all are outlines."""
+    outlined = len(kinds) > 1 and len(boxes) > 2
+    image = read_quietly(tmp_path, *several(boxes), *odd)
+    assert [box.kind for box in image.boxes] == ["polygon" if outlined else "rbox"] * 5 * len(boxes) + kinds
+
+
+def test_a_run_of_oriented_boxes_does_not_go_on_with_outlines(tmp_path: Path) -> None:
+    read_quietly(tmp_path, *QUADRILATERALS, TRIANGLE)
+    with pytest.warns(GeodistillWarning, match="read as outlines"):
+        outlines = read_boxes("yolo", tmp_path / "labels", tmp_path / "images")
+    assert annotation_files(outlines) != annotation_files(replace(outlines, reading=""))
 
 
 def test_four_vertices_everywhere_are_oriented_boxes(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def read_boxes(
                 screened.append(ImageBoxes(picture.key, picture.path, width, height, (), ()))
     present = {box.category for image in screened for box in image.boxes}
     listed = names or read.categories or tuple(sorted(present))
-    return Annotations(tuple(screened), tuple(read.unmatched), listed, tuple(read.files), tuple(read.lists))
+    files, lists = tuple(read.files), tuple(read.lists)
+    return Annotations(tuple(screened), tuple(read.unmatched), listed, files, lists, read.reading)
 
 
 def _look_at_faults(read: ReadResult) -> None:

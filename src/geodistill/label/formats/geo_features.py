@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,20 @@ def read_features(file: Path, options: ReadOptions) -> Features:
             features.lost.append(f"{source} (no geometry)")
             continue
         try:
-            features.items += _features(geometry, category, hard, source, options.category_field)
+            features.items += _features(geometry, category, hard, source, options)
         except DataError as error:
             features.lost.append(f"{error.received} (cannot be used)")
             features.faults.append(error)
     return features
 
 
-def _features(geometry: Any, category: Any, hard: Any, source: str, column: str | None) -> list[Feature]:
+def _features(geometry: Any, category: Any, hard: Any, source: str, options: ReadOptions) -> list[Feature]:
     """Return the parts of a feature."""
     if geometry.geom_type not in ("Polygon", "MultiPolygon"):
         raise DataError(f"{source} is a {geometry.geom_type}", "polygons", "keep boxes in a layer of their own")
-    name = "" if isinstance(category, list | dict | np.ndarray) else _text(category)
+    name = "" if isinstance(category, list | dict | np.ndarray) else _text(category, options.categories or ())
     if not name.strip():
-        raise DataError(f"{source} has no {column or 'class'}", "a class for every object")
+        raise DataError(f"{source} has no {options.category_field or 'class'}", "a class for every object")
     parts = list(geometry.geoms) if geometry.geom_type == "MultiPolygon" else [geometry]
     difficult = difficulty(_text(hard), source)
     return [
@@ -152,11 +152,16 @@ def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> 
     return list(table[name])
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, categories: Collection[str] = ()) -> str:
     """Return a cell as text, nothing where it is empty: ``None`` or NaN by the kind of its column.
 
-    One empty cell, or a DBF, makes a column of whole numbers one of floats: 1.0 is written as 1.
+    One empty cell, or a DBF, makes a column of whole numbers one of floats: 1.0 is written as 1, unless the
+    categories asked for have 1.0 alone.
     """
     if value is None or (np.ndim(value) == 0 and bool(pandas.isna(value))):
         return ""
-    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
+    text = str(value)
+    if not isinstance(value, float | np.floating) or not value.is_integer():
+        return text
+    whole = str(int(value))
+    return text if text in categories and whole not in categories else whole

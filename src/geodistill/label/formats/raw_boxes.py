@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.data.splits import source_split
+from geodistill.data.splits import folder_split
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import files_below
 from geodistill.label.records import Bounds, Kind, Reason
@@ -77,7 +77,7 @@ class Pictures:
         paths = files_below(self.place, IMAGE_SUFFIXES)
         if not paths:
             raise DataError(f"no image in {place}", f"files {', '.join(IMAGE_SUFFIXES)}")
-        root = self.place if self.place.is_dir() else self.place.parent
+        self._root = root = self.place if self.place.is_dir() else self.place.parent
         pictures: dict[str, Picture] = {}
         for path in paths:
             key = path.relative_to(root).with_suffix("").as_posix()
@@ -94,8 +94,8 @@ class Pictures:
 
         Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
         the subfolder ``below`` (that of the annotation file), then the one whose path has most in common with that of
-        the annotation file, ``source``. Where the folders of the name, or else ``below``, name a split, an image that
-        lies in the folder of another is not meant: sets number the images of every split from 1.
+        the annotation file, ``source``. Where a folder of the name, or else of ``below``, is that of a split, an image
+        that lies in the folder of another is not meant: sets number the images of every split from 1.
 
         Raises:
             DataError: Several images fit equally well.
@@ -109,8 +109,14 @@ class Pictures:
         # A name may hold dots of its own: P0003.v2 is a stem, not a file of kind v2.
         candidates = candidates or self._by_stem.get(_folded(last), [])
         folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
-        if split := source_split("/".join([*parts, ""])) or source_split(f"{below}/"):
-            candidates = [picture for picture in candidates if _split_of(picture, folders) in ("", split)]
+        if split := folder_split(parts) or folder_split(below.split("/")):
+            # A folder that holds the annotations too says nothing of either, nor do those above the images' place.
+            root = () if self._root.parts == folders[: len(self._root.parts)] else (self._root.name,)
+            candidates = [
+                picture
+                for picture in candidates
+                if (folder_split(picture.key.split("/")[:-1]) or folder_split(root)) in ("", split)
+            ]
         if len(candidates) < 2:
             return candidates[0] if candidates else None
 
@@ -125,12 +131,6 @@ class Pictures:
             both = " and ".join(str(picture.path) for picture in ranked[:2])
             raise DataError(f"{source}: {name!r} could be {both}", "one image of that name", "label them separately")
         return ranked[0]
-
-
-def _split_of(picture: Picture, folders: Sequence[str]) -> str:
-    """Return the split that an image's folders name, nearest first; those shared with the annotations say nothing."""
-    parts = picture.path.parts
-    return source_split(picture.key) or source_split("/".join(parts[_equal(parts, folders) :]))
 
 
 def _equal(first: Iterable[str], second: Iterable[str]) -> int:
@@ -296,6 +296,7 @@ class ReadResult:
         faults: What is wrong with objects that are unmatched because they cannot be read.
         files: Every file with annotations of an image found: a run is not continued where one has changed.
         lists: Every other file that any of this depends on, such as a list of classes; nor where one of these has.
+        reading: In what way the set is read, where the same files were once read otherwise.
     """
 
     entries: list[ImageAnnotations] = field(default_factory=list)
@@ -304,6 +305,7 @@ class ReadResult:
     faults: list[DataError] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     lists: list[Path] = field(default_factory=list)
+    reading: str = ""
 
 
 @dataclass(frozen=True)

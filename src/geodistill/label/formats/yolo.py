@@ -47,6 +47,7 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     result.lists += [] if listed is None else [listed.file]
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     forms = forms_of(fields_of_all, None if listed is None else listed.keypoints)
+    result.reading = "outlines of four vertices" if forms.outlined else ""
     for boxes, lines, picture in waiting:
         for source, fields in lines:
             make = partial(_yolo_object, source, fields, names, picture.size, forms)

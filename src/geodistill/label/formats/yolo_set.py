@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +97,7 @@ class RowForms:
     Attributes:
         boxed: Numbers of fields whose rows are a box with key points, or with its confidence and number of a track.
         scored: Whether every row has one number more than a box or outline, which is its confidence.
-        outlined: Whether there are outlines of other than four vertices: those of four are no oriented boxes then.
+        outlined: Whether four vertices are an outline and no oriented box.
     """
 
     boxed: frozenset[int]
@@ -109,15 +109,19 @@ SAMPLE = 1000
 """Rows of each length that are looked at."""
 _LEAST = 5
 """Fields of any row: a class and a box."""
-_SHORTEST = 8
-"""Fields of the shortest row of key points: one point with its visibility."""
 _CORNERS = 9
 """Fields of an oriented box; two key points would have as many, and only ``kpt_shape`` tells them apart."""
+_FOUR = (_CORNERS, _CORNERS + 1)
+"""Fields of four vertices, with and without a confidence."""
 _TRACKED = 7
 """Fields of a box with its confidence and the number of its track; those of three corners too."""
 _ENOUGH = 6
 """Rows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
 chance, but not that many in a row."""
+_NOTICEABLE = 0.25
+"""Share of a set's rows from which on they are no mishap."""
+_UNEVEN = 0.2
+"""Of its longer side, how far a box's diagonals may miss each other's middle: sets draw their corners by hand."""
 
 
 @dataclass
@@ -130,7 +134,7 @@ class YoloRows:
 
     keypoints: tuple[int, int] | None
     _seen: dict[int, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
-    _counts: set[int] = field(default_factory=set)
+    _counts: Counter[int] = field(default_factory=Counter)
     _numbered: bool = True
     _highest: int = 1
 
@@ -143,8 +147,8 @@ class YoloRows:
             whole = fields[-1].isascii() and fields[-1].isdigit() and len(fields[-1]) < 20
             self._numbered = self._numbered and whole
             self._highest = max(self._highest, int(fields[-1]) if whole else 1)
-        self._counts.add(count)
-        if count < _SHORTEST or count == _CORNERS or len(self._seen[count]) >= SAMPLE:
+        self._counts[count] += 1
+        if count < _TRACKED or len(self._seen[count]) >= SAMPLE:
             return
         try:
             self._seen[count].append(np.array(fields[1:], np.float64))
@@ -154,9 +158,7 @@ class YoloRows:
     def forms(self) -> RowForms:
         """Return what the rows are."""
         boxed = self._pose_counts() | self._track_counts()
-        others = self._counts - boxed - {_CORNERS, _CORNERS + 1}
-        outlined = any(count >= _TRACKED and (count % 2 or self._scored) for count in others)
-        return RowForms(boxed, self._scored, outlined)
+        return RowForms(boxed, self._scored, self._are_outlined(boxed))
 
     @property
     def _scored(self) -> bool:
@@ -169,21 +171,44 @@ class YoloRows:
         """
         return frozenset((_TRACKED,)) if self._numbered and self._highest > 1 else frozenset()
 
+    def _are_outlined(self, boxed: frozenset[int]) -> bool:
+        """Whether rows of four vertices are outlines: others stand beside them, and many of them are no boxes.
+
+        In doubt they are oriented boxes: a few rows of another length are damaged or cut at a border.
+        """
+        readable = {count: rows for count, rows in self._seen.items() if rows and count not in boxed}
+        others = [count for count in readable if count not in _FOUR and (count % 2 or self._scored)]
+        corners = np.array([row[:8] for count in _FOUR for row in readable.get(count, ())]).reshape(-1, 4, 2)
+        beside, rows = (sum(self._counts[count] for count in counts) for counts in (others, _FOUR))
+        if not len(corners) or beside < _NOTICEABLE * rows:
+            return False
+        # In shares of width and height a turned rectangle is a parallelogram: both diagonals have one middle.
+        apart = np.abs(corners[:, 0] + corners[:, 2] - corners[:, 1] - corners[:, 3]).max(axis=1)
+        uneven = np.count_nonzero(apart > _UNEVEN * np.ptp(corners, axis=1).max(axis=1))
+        if uneven < _NOTICEABLE * len(corners):
+            return False
+        warnings.warn(
+            f"rows of four vertices are read as outlines, not as oriented boxes: {uneven} of {len(corners)} are no"
+            f" rectangles, and {beside} outlines of other lengths stand beside them",
+            GeodistillWarning,
+            stacklevel=6,
+        )
+        return True
+
     def _pose_counts(self) -> frozenset[int]:
         """Return the numbers of fields whose rows are a box and key points."""
         if self.keypoints is not None:
             points, numbers = self.keypoints
             fields = 5 + points * numbers
             return frozenset((fields, fields + 1))  # with or without a confidence
-        counts = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
+        lengths = {count: rows for count, rows in self._seen.items() if rows and count not in (_TRACKED, _CORNERS)}
+        counts = {count for count, rows in lengths.items() if _has_visibility(np.array(rows))}
         # Key points are the same number everywhere, outlines have as many vertices as they need.
         scored = int(self._scored)
-        outlines = [
-            count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in counts
-        ]
+        outlines = [count for count in lengths if (count - scored) % 2 and count not in counts]
         if len(outlines) == 1 and outlines[0] - scored > _CORNERS and not counts:
             (count,) = outlines
-            if _has_keypoints(np.array(self._seen[count])[:, : count - 1 - scored]):
+            if _has_keypoints(np.array(lengths[count])[:, : count - 1 - scored]):
                 counts.add(count)
         return frozenset(counts)
 

@@ -12,6 +12,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.project.fingerprints import stamp_file
 from geodistill.project.planning import Selection
 from geodistill.project.run_project import run_project
+from geodistill.project.stage_keys import KeyParts
 
 
 @pytest.fixture
@@ -43,15 +44,48 @@ def test_a_copy_reads_its_files(project: Path, tmp_path: Path) -> None:
     assert set(run(copy).values()) == {"unchanged"}
 
 
-def test_whole_paths_of_before_are_made_anew_where_they_moved_and_nothing_else(project: Path, tmp_path: Path) -> None:
+def write_as_before(project: Path) -> Path:
+    """Run ``scan``, and leave its manifest as versions before wrote it: with whole paths."""
     run_project(project, Selection(until="scan"), say=lambda line: None)
     file, done = project.parent / "p" / "scan" / "manifest.parquet", project.parent / "p" / "done" / "scan.json"
-    Manifest.load(file).save(file)  # as versions before wrote it
+    Manifest.load(file).save(file)
     record = json.loads(done.read_text(encoding="utf-8"))
     done.write_text(json.dumps(record | {"outputs": {file.name: stamp_file(file)}}), encoding="utf-8")
+    return file
+
+
+def test_whole_paths_of_before_are_made_anew_where_they_moved_and_nothing_else(project: Path, tmp_path: Path) -> None:
+    write_as_before(project)
     assert run(project) == {"scan": "unchanged", "check": "runs"}
     (tmp_path / "here").rename(tmp_path / "there")
     moved = tmp_path / "there" / "p.yaml"
     assert run(moved) == {"scan": "runs", "check": "unchanged"}
     assert files_of(moved) == {tmp_path / "there" / "town"}
     assert set(run(moved).values()) == {"unchanged"}
+
+
+def test_a_lost_manifest_of_before_runs_nothing_else(project: Path, tmp_path: Path) -> None:
+    file = write_as_before(project)
+    run(project)
+    file.unlink()
+    assert run(project) == {"scan": "runs", "check": "unchanged"}
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "p.yaml"
+    run(moved)
+    (tmp_path / "there" / "p" / "scan" / "manifest.parquet").unlink()
+    assert run(moved) == {"scan": "runs", "check": "unchanged"}
+    assert files_of(moved) == {tmp_path / "there" / "town"}
+
+
+def test_a_lost_manifest_of_before_that_comes_out_otherwise_runs_what_takes_it(project: Path) -> None:
+    (project.parent / "p.yaml").write_text("scan: {images: town/images}\ncheck:\n", encoding="utf-8")
+    file = write_as_before(project)
+    done = project.parent / "p" / "done" / "scan.json"
+    record = json.loads(done.read_text(encoding="utf-8"))
+    del record["parts"]["files"]["masks beside the images"]  # which was not watched then
+    record["key"] = KeyParts(**record["parts"]).key
+    done.write_text(json.dumps(record), encoding="utf-8")
+    run(project)
+    file.unlink()
+    make_raster(project.parent / "town" / "masks" / "a.tif", pixels=np.ones((1, 8, 8), np.uint8))
+    assert run(project) == {"scan": "runs", "check": "runs"}

@@ -115,7 +115,9 @@ def run_scan(job: StageJob) -> StageResult:
         progress=True,
     )
     report.manifest.refuse_problems()
-    report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
+    # Where it is as versions before wrote it, it stays so: what was trained on it has not changed.
+    if not job.is_as_recorded("manifest.parquet"):
+        report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
     scanned = report.to_dict()
     counts = ", ".join(f"{split} {count}" for split, count in scanned["images"].items())
     left = len(report.images_without_mask)

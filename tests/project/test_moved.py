@@ -89,3 +89,16 @@ def test_a_lost_manifest_of_before_that_comes_out_otherwise_runs_what_takes_it(p
     file.unlink()
     make_raster(project.parent / "town" / "masks" / "a.tif", pixels=np.ones((1, 8, 8), np.uint8))
     assert run(project) == {"scan": "runs", "check": "runs"}
+
+
+@pytest.mark.parametrize("place", ["scratch", "here/deep/results"])
+def test_a_results_folder_that_is_a_link_has_a_manifest_for_both_its_names(
+    project: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (project.parent / "p").symlink_to(tmp_path / place)
+    run(project)
+    assert files_of(project) == {tmp_path / "here" / "town"}
+    rows = Manifest.load(tmp_path / place / "scan").entries
+    assert all(row.image.is_file() and row.mask is not None and row.mask.is_file() for row in rows)
+    assert set(run(project).values()) == {"unchanged"}

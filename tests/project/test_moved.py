@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detection_sets import make_detection_set
 from factories import make_raster
 from geodistill.data.manifest import Manifest
+from geodistill.label import labelling
 from geodistill.project.fingerprints import stamp_file
 from geodistill.project.planning import Selection
 from geodistill.project.run_project import run_project
 from geodistill.project.stage_keys import KeyParts
+from geodistill.review.review_labels import ReviewOptions, export_review, open_review
 
 
 @pytest.fixture
@@ -102,3 +105,56 @@ def test_a_results_folder_that_is_a_link_has_a_manifest_for_both_its_names(
     rows = Manifest.load(tmp_path / place / "scan").entries
     assert all(row.image.is_file() and row.mask is not None and row.mask.is_file() for row in rows)
     assert set(run(project).values()) == {"unchanged"}
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Write a project of labels that have the images outside their folder."""
+    make_detection_set(tmp_path / "here" / "set")
+    text = "label: {images: set/images, boxes: set/boxes.json, format: coco, segmenter: box, background: sea}\ncheck:\n"
+    (tmp_path / "here" / "p.yaml").write_text(text, encoding="utf-8")
+    return tmp_path / "here" / "p.yaml"
+
+
+def images_of(project: Path) -> set[Path]:
+    return {row.image.parent for row in Manifest.load(project.parent / "p" / "label").entries}
+
+
+def test_a_copy_reads_the_images_of_its_labels(labels: Path, tmp_path: Path) -> None:
+    run(labels)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    copy = tmp_path / "there" / "p.yaml"
+    assert images_of(copy) == {tmp_path / "there" / "set" / "images"}
+    assert set(run(copy).values()) == {"unchanged"}
+
+
+def test_a_review_leaves_the_manifest_of_labels_as_it_is(labels: Path) -> None:
+    run(labels)
+    file = labels.parent / "p" / "label" / "manifest.parquet"
+    before = file.read_bytes()
+    with open_review(file.parent, ReviewOptions(reviewer="Ada")) as (session, _):
+        session.decide("c", "Ada", 1, "accept", session.store.object(1)["last"])
+    export_review(file.parent)
+    assert file.read_bytes() == before
+    assert run(labels)["label"] == "runs"
+    assert file.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*manifest.parquet is not as it was written and is made again")
+def test_labels_of_before_are_made_anew_where_they_moved_and_else_go_on_as_they_are(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(labelling, "moving_root", lambda *_: {})
+        run(labels)
+    file = labels.parent / "p" / "label" / "manifest.parquet"
+    written = file.read_bytes()
+    assert set(run(labels).values()) == {"unchanged"}
+    file.unlink()
+    assert run(labels) == {"label": "runs", "check": "unchanged"}
+    assert file.read_bytes() == written
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "p.yaml"
+    assert run(moved) == {"label": "runs", "check": "unchanged"}
+    assert images_of(moved) == {tmp_path / "there" / "set" / "images"}
+    assert set(run(moved).values()) == {"unchanged"}

@@ -157,8 +157,8 @@ class Manifest:
         """
         path = Path(path)
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
-        above = Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
-        root = above if folder.resolve() == above.resolve() / os.path.relpath(folder, above) else folder
+        top = Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
+        root = top if (top, top.resolve()) in zip(folder.parents, folder.resolve().parents, strict=False) else folder
         columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
         for entry in self.entries:
             for name in ("split", "group", "lon", "lat", "gsd", "date"):

@@ -52,6 +52,7 @@ class LabelRun:
     unopened: Mapping[str, str]
     review: ReviewCounts | None = None
     keeps_manifest: bool = False
+    moves_with: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     manifest = Manifest(entries, bands, legend)
     manifest = manifest.with_statistics(measure(manifest, progress=progress))
     if not run.keeps_manifest:
-        manifest = manifest.save(run.out / MANIFEST)
+        manifest = manifest.save(run.out / MANIFEST, run.moves_with)
     counts = Counter(entry.split for entry in entries)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},

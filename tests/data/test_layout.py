@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from geodistill.data.layout import PairedFiles, find_pairs, no_pair_error
+from geodistill.data.layout import PairedFiles, find_mask_places, find_pairs, no_pair_error
 from geodistill.errors import DataError
 
 
@@ -153,3 +154,15 @@ def test_folders_of_fitting_names_inside_are_offered(tmp_path: Path) -> None:
     touch(tmp_path, "pics/a.tif", "labels/a.png", "notes/x.png")
     message = str(no_pair_error(find_pairs([tmp_path]), [tmp_path]))
     assert message.endswith(f"--images {tmp_path / 'pics'} --masks {tmp_path / 'labels'}")
+
+
+def test_masks_beside_a_place_given_from_within_it(tmp_path: Path) -> None:
+    touch(tmp_path, "tiles/a.png", "tiles/project/p.yaml", "masks/a.png")
+    assert find_mask_places([tmp_path / "tiles" / "project" / ".."]) == [tmp_path / "masks"]
+
+
+def test_masks_are_told_from_thousands_of_images_in_seconds(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number}{ending}.png" for number in range(2000) for ending in ("", "_mask")))
+    begun = time.monotonic()
+    assert all(mask is not None for _, mask in find_pairs([tmp_path]).pairs)
+    assert time.monotonic() - begun < 15  # each name compared with every other one: over a minute

@@ -137,7 +137,7 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"bands": (1, 2, 7)}, {}, "of images of 3 bands"),
     ({"fractions": (0.5, 0.5, 0.5)}, {}, "split fractions"),
     ({"group_regex": "("}, {}, "group pattern"),
-    ({"group_regex": "zzz"}, {}, "finds no group for 1 images"),
+    ({"group_regex": "zzz"}, {}, "finds no group for 1 image such"),
     ({"group_regex": "scene"}, {}, "1 group for the splits train, val, test"),
     ({"lists": Path("nope")}, {}, "no list in nope"),
     ({}, {"workers": 0}, "0 workers"),

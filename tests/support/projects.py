@@ -62,7 +62,7 @@ class StubStages:
         self.contents: dict[str, str] = {}
         monkeypatch.setattr(running, "load", lambda _: self.run)
         monkeypatch.setattr(stage_keys, "resolved_recipe", _recipe)
-        monkeypatch.setattr(data_stages, "scan_moved", lambda *_: False)  # it would read a manifest
+        monkeypatch.setattr(data_stages, "manifest_moved", lambda *_: False)  # it would read a manifest
 
     def run(self, job: StageJob) -> StageResult:
         """Be any stage."""

@@ -80,8 +80,8 @@ def find_pairs(
     for image_place, mask_place in places:
         files = image_files(image_place)
         if mask_place is None:
-            candidates = [f for f in files if _is_mask_name(f, files)]
-            files = [f for f in files if f not in set(candidates)]
+            candidates = _mask_names(files)
+            files = sorted(set(files).difference(candidates))
         else:
             candidates = image_files(mask_place)
         if mask_place is not None and image_place.is_file() and mask_place.is_file():
@@ -121,7 +121,8 @@ def image_files(place: Path) -> list[Path]:
 
 def find_mask_places(images: Sequence[Path]) -> list[Path]:
     """Return the folders of masks that `find_pairs` takes for places of images where none are named."""
-    return [masks for root in images if root.is_dir() for _, masks in _nests(root, beside=True) if masks is not None]
+    roots = [Path(os.path.abspath(place)) for place in images if place.is_dir()]  # noqa: PTH100 - as find_pairs does
+    return [masks for root in roots for _, masks in _nests(root, beside=True) if masks is not None]
 
 
 def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
@@ -146,8 +147,7 @@ def _masks_beside(folder: Path) -> Path | None:
 
     Beside a folder that is not called as in `IMAGE_FOLDERS` its masks must be named as its images, in one folder only.
     """
-    files = image_files(folder)
-    if not folder.is_dir() or any(_is_mask_name(file, files) for file in files):
+    if not folder.is_dir() or _mask_names(image_files(folder)):
         return None
     if folder.name.lower() in IMAGE_FOLDERS:
         return next(iter(_mask_folders(folder.parent)), None)
@@ -179,12 +179,17 @@ def _offers(place: Path) -> list[str]:
     return [f"--images {images} --masks {masks}" for images, masks in pairs if _fits(images, masks)]
 
 
-def _is_mask_name(file: Path, files: Sequence[Path]) -> bool:
-    """Whether a file's ending makes it the mask of another file in its folder."""
-    endings = [e for e in MASK_ENDINGS if e and file.stem.lower().endswith(e.lower())]
-    stems = {f.stem.lower() for f in files if f.parent == file.parent}
-    bases = [file.stem.lower().removesuffix(e.lower()) for e in endings]
-    return any(base + ending.lower() in stems for base in bases for ending in IMAGE_ENDINGS)
+def _mask_names(files: Sequence[Path]) -> list[Path]:
+    """Return those of all images whose ending makes them the mask of another one in their folder."""
+    known = {(file.parent, file.stem.lower()) for file in files}
+    endings = [ending.lower() for ending in MASK_ENDINGS if ending]
+    masks = []
+    for file in files:
+        stem = file.stem.lower()
+        bases = [stem.removesuffix(ending) for ending in endings if stem.endswith(ending)]
+        if any((file.parent, base + ending.lower()) in known for base in bases for ending in IMAGE_ENDINGS):
+            masks.append(file)
+    return masks
 
 
 def _pair(

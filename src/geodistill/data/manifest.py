@@ -147,7 +147,7 @@ class Manifest:
     def save(self, path: Path | str, moves_with: Path | None = None) -> Manifest:
         """Write the Parquet file, whole or not at all.
 
-        File paths below the manifest's folder, or below one above it that ``moves_with`` it, are stored relative to it.
+        File paths below its folder, or one above it that ``moves_with`` it and has it by no link, are stored relative.
 
         Returns:
             The manifest with its `path`.
@@ -157,14 +157,16 @@ class Manifest:
         """
         path = Path(path)
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
+        top = Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
+        root = top if (top, top.resolve()) in zip(folder.parents, folder.resolve().parents, strict=False) else folder
         columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
         for entry in self.entries:
             for name in ("split", "group", "lon", "lat", "gsd", "date"):
                 columns[name].append(getattr(entry, name))
             for name in ("row", "col", "height", "width"):
                 columns[name].append(getattr(entry.window, name))
-            columns["image"].append(_stored(entry.image, folder, moves_with))
-            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder, moves_with))
+            columns["image"].append(_stored(entry.image, folder, root))
+            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder, root))
         metadata = {
             "format_version": FORMAT_VERSION,
             "bands": list(self.bands),
@@ -205,8 +207,7 @@ class Manifest:
             mend = "write it anew with 'geodistill data scan'"
             raise DataError(f"manifest {path} of format {shown(version)}", f"format {FORMAT_VERSION}", mend)
         try:
-            described = _described(metadata)
-            entries = _entries(table, Path(os.path.abspath(path.parent)))  # noqa: PTH100
+            described, entries = _described(metadata), _entries(table, Path(os.path.abspath(path.parent)))  # noqa: PTH100
         except DataError as error:
             raise DataError(f"manifest {path}: {error.received}", error.expected, "scan again") from error
         return cls(entries=entries, path=path, **described)
@@ -270,10 +271,9 @@ def require_statistics(manifest: Manifest) -> Statistics:
     return manifest.statistics
 
 
-def _stored(path: Path, folder: Path, moves_with: Path | None) -> str:
-    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(moves_with or folder))  # noqa: PTH100
-    together = path.is_relative_to(root) and folder.is_relative_to(root)
-    return Path(os.path.relpath(path, folder)).as_posix() if together else str(path)
+def _stored(path: Path, folder: Path, root: Path) -> str:
+    path = Path(os.path.abspath(path))  # noqa: PTH100
+    return Path(os.path.relpath(path, folder)).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class LabelRun:
     unopened: Mapping[str, str]
     review: ReviewCounts | None = None
     keeps_manifest: bool = False
+    moves_with: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -254,12 +255,7 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
-    manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST)
-    return _manifest_counts(manifest, len(written) - len(rows), left_out)
-
-
-def _manifest_counts(manifest: Manifest, other_bands: int = 0, in_no_list: int = 0) -> ManifestCounts:
-    counts = Counter(entry.split for entry in manifest.entries)
+    manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST, run.moves_with)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
         "other_bands_left_out": other_bands,

@@ -27,6 +27,9 @@ DIVISION = ("fractions", "group_regex", "split", "lists", "seed")
 PLACES = ("images", "boxes", "lists")
 """Fields of `LabelSettings` that are paths."""
 
+MOVES = "moves_with"
+"""Key of the folder above a run's own that moves with it, relative to it; runs of before have none."""
+
 PRESET_NAMES = ("sota", "sior", "fast")
 """Keys of `geodistill.label.presets.PRESETS`."""
 
@@ -236,3 +239,12 @@ def check_view(tile: int | None, overlap: int, share: float, bands: tuple[int, .
         raise RecipeError(f"share {share}", "above 0, at most 1")
     if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
         raise RecipeError(f"bands {list(bands)}", "one or three positions, counted from 1")
+
+
+def moving_root(out: Path, moves_with: Path | None, earlier: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what the settings of a run say of the folder that moves with it: as begun, where it was begun before."""
+    if earlier is not None:
+        return {MOVES: str(earlier[MOVES])} if MOVES in earlier else {}
+    if moves_with is None or moves_with.absolute() not in out.absolute().parents:
+        return {}
+    return {MOVES: Path(os.path.relpath(moves_with, out)).as_posix()}

@@ -23,7 +23,7 @@ from geodistill.label.assemble import (
     keeps_manifest,
     split_plan,
 )
-from geodistill.label.config import LabelSettings
+from geodistill.label.config import MOVES, LabelSettings, moving_root
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller, segmenter_of
 from geodistill.label.ledger import (
@@ -83,6 +83,7 @@ def build(
     resume: bool = False,
     keep_going: bool = False,
     progress: bool = False,
+    moves_with: Path | None = None,
 ) -> Account:
     """Label every image of a detection data set.
 
@@ -100,6 +101,7 @@ def build(
         keep_going: Accept images that do not decode, which the account lists; otherwise they make the run end in an
             error, after everything else has been labelled.
         progress: Show progress bars on a terminal.
+        moves_with: A folder above ``out``: the manifest of a new run names images below it relative to itself.
 
     Returns:
         What ``label.json`` holds.
@@ -126,7 +128,7 @@ def build(
     if earlier is None:
         _open_segmenter(settings.segmenter, out, work)
     with hold_folder(out, "label build"):
-        account = _build(settings, legend, annotations, out, work, resume, progress)
+        account = _build(settings, legend, annotations, out, work, resume, progress, moves_with)
     return _checked(account, out, keep_going)
 
 
@@ -151,6 +153,7 @@ def _build(
     work: WorkerOptions,
     resume: bool,
     progress: bool,
+    moves_with: Path | None,
 ) -> Account:
     earlier = refuse_other(out, resume)
     batch = tiles_at_once(settings.segmenter, work, earlier)
@@ -163,6 +166,7 @@ def _build(
             earlier["weights"] = about["weights"]  # runs of before did not look below a home directory
     if settings.lists is not None:
         about[SPLIT_LISTS] = split_lists(settings.lists)
+    about |= moving_root(out, moves_with, earlier)
     same_splits = begin(out, about, earlier)
     with Journal(out) as journal:
         tasks = list(plan(annotations, settings.tile, settings.overlap))
@@ -186,7 +190,8 @@ def _build(
         kept = keeps_manifest(out, journal)
         if journal.known and not kept:
             journal.forget_sums()
-        run = LabelRun(out, settings, legend, annotations, tiles, reasons, counts, kept)
+        root = out / about[MOVES] if MOVES in about else None
+        run = LabelRun(out, settings, legend, annotations, tiles, reasons, counts, kept, root)
         account = assemble(run, journal, progress=progress)
         finish_run(run, journal, account)
     return account

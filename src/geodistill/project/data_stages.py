@@ -72,7 +72,8 @@ def run_label(job: StageJob) -> StageResult:
     settings = label_settings(job.project, job.plan.stage.settings)
     work = WorkerOptions(**job.of_options(WorkerOptions), batch=job.values.get("batch_size"))
     keep_going = job.values.get("keep_going", False)
-    account = build(settings, job.folder, work=work, resume=True, keep_going=keep_going, progress=True)
+    root = job.project.path.parent
+    account = build(settings, job.folder, work=work, resume=True, keep_going=keep_going, progress=True, moves_with=root)
     images, boxes = account["images"], account["boxes"]
     summary = f"{images['labelled']} of {images['in']} images, {boxes['labelled']} of {boxes['in']} boxes labelled"
     return StageResult(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
@@ -115,7 +116,9 @@ def run_scan(job: StageJob) -> StageResult:
         progress=True,
     )
     report.manifest.refuse_problems()
-    report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
+    # Where it is as versions before wrote it, it stays so: what was trained on it has not changed.
+    if not job.is_as_recorded("manifest.parquet"):
+        report.manifest.save(job.folder / "manifest.parquet", moves_with=job.project.path.parent)
     scanned = report.to_dict()
     counts = ", ".join(f"{split} {count}" for split, count in scanned["images"].items())
     left = len(report.images_without_mask)
@@ -123,26 +126,25 @@ def run_scan(job: StageJob) -> StageResult:
     return StageResult(summary, {key: scanned[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
 
 
-def scan_moved(project: ProjectFile, settings: Mapping[str, Any], folder: Path) -> bool:
+def manifest_moved(project: ProjectFile, settings: Mapping[str, Any], folder: Path) -> bool:
     """Whether a manifest names images or masks elsewhere than where the project has them now: it was copied or moved.
 
     Raises:
         DataError: The manifest cannot be read.
-        RecipeError: A value is of another type.
     """
     from geodistill.data.manifest import Manifest
 
-    values = typed_values(settings, key_types("scan"), "scan")
-    named = [item for key in ("images", "masks") for item in _several(values.get(key))]
+    named = [item for key in ("images", "masks") for item in _several(settings.get(key))]
     if any(item.startswith(SIGN) for item in named):
         return False
     places = [Path(os.path.abspath(project.resolve(item))) for item in named]  # noqa: PTH100 - as find_pairs does
+    places.append(folder)  # tiles of labels
     rows = Manifest.load(folder / "manifest.parquet").entries
-    files = [file for row in rows for file in (row.image, row.mask if values.get("masks") else None) if file]
+    files = [file for row in rows for file in (row.image, row.mask if settings.get("masks") else None) if file]
     return not all(any(file.is_relative_to(place) for place in places) for file in files)
 
 
-def _several(value: str | tuple[str, ...] | None) -> Sequence[str]:
+def _several(value: str | Sequence[str] | None) -> Sequence[str]:
     return [value] if isinstance(value, str) else value or ()
 
 

@@ -146,8 +146,9 @@ def _run_stage(
         versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
         where=project.where,
-        stands_for=plan.record.digest if plan.record is not None and plan.reason == MOVED else "",
     )
+    if (before := plan.record) is not None and (plan.reason == MOVED or record.content == before.content):
+        record = replace(record, stands_for=before.digest)
     write_record(project.out, name, record)
     say(f"{name:<12} done in {record.seconds:.1f} s: {outcome.summary}")
     plans[name] = replace(plan, record=record)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from geodistill.project.fingerprints import Fingerprints
+from geodistill.project.fingerprints import Fingerprints, stamp_file
 from geodistill.project.planning import StagePlan, result_of
 from geodistill.project.project_file import ProjectFile, is_hub_id, typed_values
 from geodistill.project.stage_table import KINDS, key_types, kind_of
@@ -60,6 +60,11 @@ class StageJob:
     def was_recorded(self) -> bool:
         """Whether it has been done once."""
         return self.plan.record is not None
+
+    def is_as_recorded(self, file: str) -> bool:
+        """Whether a file of its folder has the content that it had when the stage was last done."""
+        before = None if self.plan.record is None else self.plan.record.outputs.get(file)
+        return before is not None and stamp_file(self.folder / file)[2] == before[2]
 
     @cached_property
     def values(self) -> dict[str, Any]:

@@ -64,9 +64,12 @@ class StageRecord:
 
     @property
     def digest(self) -> str:
-        """Digest of the content of all outputs."""
-        if self.stands_for:
-            return self.stands_for
+        """Digest of the content of all outputs, or the one that it stands for."""
+        return self.stands_for or self.content
+
+    @property
+    def content(self) -> str:
+        """Digest of the content of all outputs, as they are written."""
         contents = sorted((name, stamp[2]) for name, stamp in self.outputs.items())
         return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 

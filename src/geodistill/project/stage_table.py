@@ -82,6 +82,7 @@ KINDS: dict[str, StageKind] = {
         required=("images", "boxes"),
         files=("images", "boxes", "legend", "lists", "segmenter"),
         beside=("list of classes", "geodistill.project.data_stages:found_classes"),
+        moved="geodistill.project.data_stages:manifest_moved",
         result="manifest.parquet",
         marks=True,
         unwatched=(".journal.jsonl", ".chunk", "review/*"),
@@ -95,7 +96,7 @@ KINDS: dict[str, StageKind] = {
         required=("images",),
         files=("images", "masks", "legend", "group_file", "lists"),
         beside=("masks beside the images", "geodistill.project.data_stages:found_masks"),
-        moved="geodistill.project.data_stages:scan_moved",
+        moved="geodistill.project.data_stages:manifest_moved",
         result="manifest.parquet",
     ),
     "check": StageKind(

@@ -256,6 +256,11 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
     manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST, run.moves_with)
+    return _manifest_counts(manifest, len(written) - len(rows), left_out)
+
+
+def _manifest_counts(manifest: Manifest, other_bands: int = 0, in_no_list: int = 0) -> ManifestCounts:
+    counts = Counter(entry.split for entry in manifest.entries)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
         "other_bands_left_out": other_bands,

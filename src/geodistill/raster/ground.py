@@ -119,6 +119,14 @@ class Ground:
             around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
 
+    def on_it(self, polygons: NDArray[np.object_], *, wholly: bool) -> NDArray[np.bool_]:
+        """Return which polygons in the CRS have a vertex on the Earth, or ``wholly`` none off it."""
+        if self._to_degrees is None:
+            return np.ones(len(polygons), bool)
+        xy, index = shapely.get_coordinates(polygons, return_index=True)
+        off = np.bincount(index, ~np.isfinite(self._to_degrees(*xy.T)[0]), len(polygons))
+        return np.asarray(off == 0 if wholly else off < shapely.get_num_coordinates(polygons))
+
     def least(self, area: float) -> float:
         """Return from where on areas are not smaller than one: less by rounding where they are in square metres."""
         return area if self.crs is None else area * (1 - _ROUNDING)

@@ -131,6 +131,18 @@ class TestReads:
             assert np.array_equal(read, pixels)
             assert valid.all()
 
+    def test_near_infrared_of_zeros_hides_nothing_where_there_is_nodata(self, tmp_path: Path) -> None:
+        pixels = noise((4, 200, 200)) | 1
+        pixels[3, 40:] = 0  # water
+        path = tagged_as_alpha(tmp_path / "a.tif", pixels)
+        with rasterio.open(path, "r+") as file:
+            file.nodata = 0
+        for source in (path, [path]):
+            with Raster(source) as raster:
+                read, valid = raster.read()
+            assert np.array_equal(read, pixels)
+            assert valid.all()
+
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)
         shown[30:] = False

@@ -132,9 +132,9 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
     """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
 
     GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
-    rasters say the same of it.
+    rasters say the same of it. Zeros alone may be water in near infrared: beside a nodata value they are no alpha.
     """
-    extremes, total = 0, 0
+    opaque, clear, total = 0, 0, 0
     kind = np.dtype(file.dtypes[index - 1])
     largest = np.iinfo(kind).max if kind.kind in "ui" else 1
     for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
@@ -143,6 +143,7 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
             sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
         except RasterioError:
             continue
-        extremes += int(np.isin(sample, (0, 255, largest)).sum())
+        opaque += int(np.isin(sample, (255, largest)).sum())
+        clear += int((sample == 0).sum())
         total += sample.size
-    return extremes >= total / 2
+    return opaque + clear >= total / 2 and (opaque > 0 or file.nodata is None)

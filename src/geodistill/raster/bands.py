@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rasterio.enums import ColorInterp
@@ -53,6 +54,10 @@ _NAMES = {
     "landsat-5": re.compile(r"(?i)^L[TEM]0[457]_"),
 }
 _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
+
+
+_SURE = {".png", ".webp", ".jp2", ".gif"}
+"""Suffixes of formats whose alpha is what they say it is."""
 
 
 def band_token(text: str) -> str | None:
@@ -123,9 +128,17 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
 def alpha_bands(file: DatasetReader) -> list[int]:
     """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
     tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
-    if file.driver in ("GTiff", "VRT"):
+    if _may_be_guessed(file):
         tagged = [i for i in tagged if _holds_alpha(file, i)]
     return tagged if len(tagged) < file.count else []
+
+
+def _may_be_guessed(file: DatasetReader) -> bool:
+    """Whether alpha may be a guess of GDAL's: in a TIFF, or a virtual raster that may be made of some."""
+    if file.driver != "VRT":
+        return bool(file.driver == "GTiff")
+    # The texts of `stack` and `mosaic` say what each source's alpha was found to be.
+    return not (file.name.startswith("<") or any(Path(name).suffix.lower() in _SURE for name in file.files))
 
 
 def _holds_alpha(file: DatasetReader, index: int) -> bool:

@@ -59,6 +59,8 @@ _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 _SURE = {".png", ".webp", ".jp2", ".gif"}
 """Suffixes of formats whose alpha is what they say it is."""
 
+_RESOLUTION = re.compile(r"(?i)(?<![A-Z0-9])R?[126]0m(?![A-Z0-9])")
+
 
 def band_token(text: str) -> str | None:
     """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
@@ -67,9 +69,17 @@ def band_token(text: str) -> str | None:
 
 
 def before_band(text: str) -> str:
-    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share."""
+    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share.
+
+    Sentinel-2's resolution is no part of it: ``R10m_B04``.
+    """
     tokens = _tokens(text)
-    return text[: tokens[-1].start()] if tokens else text
+    return _RESOLUTION.sub("", text[: tokens[-1].start()] if tokens else text)
+
+
+def without_gain(text: str) -> str:
+    """Return what both files of Landsat 7's thermal band share: ``LE07_..._B6`` of ``..._B6_VCID_1``."""
+    return re.sub(r"_VCID_\d$", "", text)
 
 
 def _tokens(text: str) -> list[re.Match[str]]:

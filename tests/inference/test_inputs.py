@@ -61,6 +61,25 @@ def test_a_sentinel_folder_takes_the_finest_of_a_band(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "files",
     [
+        ["LE07_L1TP_B{}.TIF", "gap_mask/LE07_L1TP_GM_B{}.TIF"],
+        ["LE07_L1TP_B{}.TIF", "LE07_L1TP_GM_B{}.TIF"],
+        ["LE07_L1TP_B{}_VCID_1.TIF", "LE07_L1TP_B{}_VCID_2.TIF"],
+        ["R10m_B0{}.tif", "R20m_B0{}.tif"],
+        ["T32UQD_B0{}.tif", "T32UQD_B0{}.tiff"],
+    ],
+)
+def test_a_band_of_one_scene_may_have_several_files(files: list[str], tmp_path: Path) -> None:
+    for other, name in enumerate(files):
+        for number in (2, 3, 4):
+            pixels = np.full((1, 20, 20), number + 10 * other, np.uint8)
+            make_raster(tmp_path / name.format(number), pixels=pixels, transform=_grid(20 if "R20m" in name else 10))
+    (scene,) = find_scenes([tmp_path], bands=("b4", "b3", "b2"))
+    assert [Path(source).name for source in scene.sources] == [files[0].format(number) for number in (4, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
         ["06/LC08_L1TP_20210612_B{}.TIF", "07/LC08_L1TP_20210714_B{}.TIF"],
         ["LC08_L1TP_20210612_B{}.TIF", "LC08_L1TP_20210714_B{}.TIF"],
         ["06/LC08_B{}.TIF", "07/LC08_B{}.TIF"],

@@ -139,6 +139,32 @@ def test_all_around_the_earth_the_box_is_as_wide_as_it(west: float) -> None:
     assert shapely.geometry.shape(geometry).area == pytest.approx(360 * 140)
 
 
+@pytest.mark.parametrize(("code", "south"), [(3413, False), (3031, True)])
+@pytest.mark.parametrize(
+    ("corners", "degrees"),
+    [
+        ([(0, 100), (100, 100), (100, 0), (0, 0)], 90),  # in pixels, where the pole lies
+        ([(50, 100), (100, 50), (50, 0), (0, 50)], 180),
+        ([(47, 100), (100, 47), (53, 0), (0, 53)], 180),  # between two points of the outline
+    ],
+)
+def test_with_a_pole_on_its_edge_it_has_the_longitudes_of_one_side(
+    corners: list[tuple[int, int]], degrees: float, code: int, south: bool
+) -> None:
+    areas = []
+    for col, row in corners:
+        place = from_origin(-10_000 * col, 10_000 * row, 10_000, 10_000)
+        geometry, bbox = footprint(Grid(100, 100, CRS.from_epsg(code), place))
+        outline = shapely.geometry.shape(geometry)
+        assert outline.is_valid
+        assert outline.geom_type in ("Polygon", "MultiPolygon")
+        assert bbox is not None
+        assert (bbox[2] - bbox[0]) % 360 == pytest.approx(degrees)
+        assert bbox[1 if south else 3] == (-90 if south else 90)
+        areas.append(outline.area)
+    assert areas == pytest.approx([areas[0]] * 4)
+
+
 def test_around_a_pole_it_reaches_the_pole() -> None:
     geometry, bbox = footprint(Grid(100, 100, CRS.from_epsg(3031), from_origin(-1_000_000, 1_000_000, 20_000, 20_000)))
     assert geometry is not None

@@ -107,15 +107,20 @@ def test_geojson_of_degrees_beyond_180_lies_within(west: float, tmp_path: Path) 
     assert (left, right) == ((-180, 180) if across else pytest.approx((west - 360, west - 351)))
 
 
-def test_a_polygon_at_the_limb_of_a_full_disk_is_kept_without_an_area(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_a_polygon_at_the_limb_of_a_full_disk_is_kept_without_an_area(kind: str, tmp_path: Path) -> None:
+    """GeoJSON, which has longitudes and latitudes alone, has no place for it; beyond the limb there is none at all."""
     full = "+proj=geos +h=35785831 +lon_0=0 +ellps=GRS80 +units=m"
     classes = np.full((30, 30), IGNORE_INDEX, np.uint8)
-    classes[10:20, 1:15], classes[14:16, 14:16] = 0, 1
+    classes[10:20, 1:15], classes[14:16, 14:16], classes[:2, :2] = 0, 1, 2
     place = from_origin(-5_570_248, 5_570_248, 371_350, 371_350)
-    vectors = write_vectors(write_map(tmp_path / "map.tif", classes, full, place), "parquet", min_area=1e6)
-    assert (vectors.polygons, vectors.left_out) == (2, 0)
+    made = write_map(tmp_path / "map.tif", classes, full, place)
+    vectors = write_vectors(made, kind, min_area=1e6)
+    held = 1 if kind == "geojson" else 2
+    assert (vectors.polygons, vectors.left_out, vectors.off_earth) == (held, 0, 3 - held)
     areas = read(vectors.path).set_index("class")["area_m2"]
-    assert np.isnan(areas[0])
+    assert areas.index.sort_values().to_list() == [0, 1][-held:]
+    assert kind == "geojson" or np.isnan(areas[0])
     assert areas[1] == pytest.approx(4 * 371_350**2, rel=0.02)
 
 

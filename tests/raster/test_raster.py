@@ -131,6 +131,28 @@ class TestReads:
             assert np.array_equal(read, pixels)
             assert valid.all()
 
+    @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+    def test_soft_alpha_of_a_png_is_alpha_behind_a_virtual_raster_too(self, tmp_path: Path) -> None:
+        pixels = noise((40, 50, 4)) | 1
+        pixels[..., 3] = np.linspace(1, 254, 50)
+        path = make_picture(tmp_path / "a.png", pixels)
+        copy(path, tmp_path / "a.vrt", driver="VRT")
+        for source in (path, tmp_path / "a.vrt", [path]):
+            with Raster(source) as raster:
+                assert np.array_equal(raster.read()[0], np.moveaxis(pixels[..., :3], -1, 0))
+
+    def test_near_infrared_of_zeros_hides_nothing_where_there_is_nodata(self, tmp_path: Path) -> None:
+        pixels = noise((4, 200, 200)) | 1
+        pixels[3, 40:] = 0  # water
+        path = tagged_as_alpha(tmp_path / "a.tif", pixels)
+        with rasterio.open(path, "r+") as file:
+            file.nodata = 0
+        for source in (path, [path]):
+            with Raster(source) as raster:
+                read, valid = raster.read()
+            assert np.array_equal(read, pixels)
+            assert valid.all()
+
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)
         shown[30:] = False

@@ -87,7 +87,10 @@ def change(argv: Sequence[str]) -> None:
         write_text(args.csv, csv_text(result.matrix.rows()))
     files = {"map": result.path, "confidence": result.confidence, "vectors": result.vectors and result.vectors.path}
     named = {key: str(path) for key, path in files.items() if path is not None}
-    print_result(args.json, {**named, **result.matrix.to_dict()}, f"{' '.join(named.values())}\n{result.matrix}")
+    text = f"{' '.join(named.values())}\n{result.matrix}"
+    if result.vectors is not None and result.vectors.off_earth:
+        text += f"\n{result.vectors.off_earth} polygons off the Earth left out"
+    print_result(args.json, {**named, **result.matrix.to_dict()}, text)
 
 
 def _scene_maps(out: Path) -> list[Path]:

@@ -118,8 +118,8 @@ def means_colours(palette: Mapping[int, tuple[int, ...]], legend: Legend) -> boo
     of_values = dict(zip(legend.values, legend.colours, strict=True))
     moved = any(colours[v] in legend.colours and colours[v] != of_values[v] for v in colours.keys() & of_values.keys())
     last = max((value for value, colour in colours.items() if any(colour)), default=0)  # GeoTIFF fills up with black
-    held = {colour for value, colour in colours.items() if value <= last}
-    return moved or held <= {*legend.colours, *legend.ignore_colours}
+    entries = {colour for value, colour in colours.items() if value <= last}
+    return moved or entries <= {*legend.colours, *legend.ignore_colours}
 
 
 def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int | Colour, int]:

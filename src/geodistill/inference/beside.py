@@ -57,7 +57,8 @@ def write_beside(
             confidence=scene_map.confidence,
         )
         smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
-        scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
+        note = f"{vectors.polygons} polygons{smaller}{_off_earth(vectors.off_earth)}"
+        scene_map = replace(scene_map, vectors=vectors.path, notes=(note,))
         assets["polygons"], counts["polygons"] = vectors.path, vectors.polygons
     if options.objects and options.vector is not None:
         from geodistill.inference.objects.write_objects import write_objects
@@ -72,7 +73,7 @@ def write_beside(
             distance=scene_map.distance,
         )
         squared = f", {written.squared} with right angles" if options.right_angles else ""
-        notes = (*scene_map.notes, f"{written.objects} objects{squared}")
+        notes = (*scene_map.notes, f"{written.objects} objects{squared}{_off_earth(written.off_earth)}")
         scene_map = replace(scene_map, objects=written.path, notes=notes)
         assets["objects"], counts["objects"] = written.path, written.objects
     scene_map, pictures = _write_pictures(scene_map, segmenter, area, options)
@@ -89,6 +90,10 @@ def write_beside(
     # Last and once, for the style lists the other files: a stop on the way leaves no style that lists too few.
     write_style(scene_map.path, legend, list_beside(scene_map.path, outputs_of(scene_map.path, options), earlier))
     return scene_map
+
+
+def _off_earth(count: int) -> str:
+    return f", {count} off the Earth left out" if count else ""
 
 
 def _write_pictures(

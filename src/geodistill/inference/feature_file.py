@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import pyproj
 import shapely
+from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 
 from geodistill.files import atomic_path
@@ -63,6 +64,11 @@ def write_features(
             raise OSError(f"{VECTOR_FORMATS[kind]}: {error}") from error
     if kind != "gpkg":
         write_qml(path.with_suffix(".qml"), legend)
+
+
+def can_be_written(polygons: NDArray[np.object_], kind: str, ground: Ground) -> NDArray[np.bool_]:
+    """Return which polygons in the CRS a format can hold: all that reach the Earth, of GeoJSON those wholly on it."""
+    return ground.on_it(polygons, wholly=kind == "geojson" and ground.on_earth)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.inference.options import FAR, PredictOptions
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
-from geodistill.raster.bands import aliases, band_token, before_band
+from geodistill.raster.bands import aliases, band_token, before_band, without_gain
 from geodistill.raster.source import Neighbours, is_local, is_remote, shared_name, stem_of
 from geodistill.raster.web_map import at_zoom, is_web_map
 from geodistill.spec import Spec
@@ -157,7 +157,8 @@ def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         token = band_token(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None
-        if token and not path.name.startswith("MSK_"):  # Sentinel-2 has masks of each band too
+        # Sentinel-2 has masks of each band too, Landsat 7 those of its gaps.
+        if token and not re.search(r"^MSK_|_GM_", path.name):
             files.setdefault(token, []).append(path)
     if not files:
         rasters = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -183,14 +184,16 @@ def _finest(paths: list[Path]) -> Path:
     """Return the finest of a band's files: Sentinel-2 has some bands at 10, 20 and 60 m.
 
     Raises:
-        DataError: They are of several scenes: there is another as fine, or one whose name begins otherwise.
+        DataError: They are of several scenes: another is as fine, and no twin, or its name begins otherwise.
     """
     if len(paths) == 1:
         return paths[0]
     sizes = {path: _pixel_size(path) for path in paths}
     finest = min(paths, key=sizes.__getitem__)
     begins = before_band(finest.stem)
-    others = [p for p in paths if p != finest and (sizes[p] == sizes[finest] or before_band(p.stem) != begins)]
+    twin = finest.with_name(without_gain(finest.stem))  # a copy in another format too
+    as_fine = [p for p in paths if sizes[p] == sizes[finest] and p.with_name(without_gain(p.stem)) != twin]
+    others = as_fine + [p for p in paths if before_band(p.stem) != begins]
     if others:
         raise DataError(
             f"{finest} and {others[0]} hold one band",

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from geodistill.inference.feature_file import BATCH, write_features
+from geodistill.inference.feature_file import BATCH, can_be_written, write_features
 from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend, small_cache
 from geodistill.inference.options import check_vector
 from geodistill.inference.regions import Region, trace_regions
@@ -34,11 +34,15 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class VectorMap:
-    """What was written: a file, how many polygons it holds, and how many smaller than the least area it leaves out."""
+    """What was written: a file and how many polygons it holds; how many smaller than the least area it leaves out.
+
+    ``off_earth`` are those it leaves out since they lie off the Earth.
+    """
 
     path: Path
     polygons: int
     left_out: int
+    off_earth: int = 0
 
 
 def write_vectors(
@@ -62,7 +66,8 @@ def write_vectors(
 
     They are written beside the map, under its name, where no ``path`` says otherwise. Those smaller than ``min_area``
     (square metres, or pixels where the map is not georeferenced) are left out, and those of the classes ``skip``;
-    ``simplify`` is that of `trace_regions`.
+    ``simplify`` is that of `trace_regions`. Left out, too, are polygons without a vertex on the Earth, and in GeoJSON,
+    which knows no other places, those with a vertex off it.
 
     Raises:
         UnknownNameError: There is no such format.
@@ -74,15 +79,16 @@ def write_vectors(
     path = path or classes.with_suffix(f".{kind}")
     grid, legend = read_map_grid(classes), read_map_legend(classes)
     ground = Ground(grid)
-    counts = {"polygons": 0, "left_out": 0}
+    counts = {"polygons": 0, "left_out": 0, "off_earth": 0}
 
     def batches() -> Iterator[pa.RecordBatch]:
         every = trace_regions(map_strips(classes, confidence, grid), simplify)
         regions = (region for region in every if region.index not in skip)
         while some := list(islice(regions, BATCH)):
-            batch = _batch(some, legend, ground, min_area)
+            batch, small = _batch(some, legend, ground, kind, min_area)
             counts["polygons"] += batch.num_rows
-            counts["left_out"] += len(some) - batch.num_rows
+            counts["left_out"] += small
+            counts["off_earth"] += len(some) - batch.num_rows - small
             yield batch
 
     with small_cache():
@@ -90,18 +96,22 @@ def write_vectors(
     return VectorMap(path, **counts)
 
 
-def _batch(regions: list[Region], legend: Legend, ground: Ground, min_area: float) -> pa.RecordBatch:
+def _batch(
+    regions: list[Region], legend: Legend, ground: Ground, kind: str, min_area: float
+) -> tuple[pa.RecordBatch, int]:
+    """Return the features of regions that stay, and how many are smaller than the least area."""
     indices = np.array([region.index for region in regions])
     pixels = np.array([region.pixels for region in regions])
     polygons = np.array([region.polygon for region in regions], object)
     placed = ground.place(polygons)
     areas = ground.areas(placed)
     # A polygon with vertices off the Earth has no area, and is not small for that.
-    kept = ~((areas if ground.crs is not None else pixels) < ground.least(min_area))
+    small = (areas if ground.crs is not None else pixels) < ground.least(min_area)
+    kept = ~small & can_be_written(placed, kind, ground)
     confidence = np.array([region.confidence for region in regions]) / STEPS
     names = np.array([plain_name(name) for name in legend.names], object)
     columns = [indices, names[indices], pixels, areas, confidence, shapely.to_wkb(placed)]
-    return pa.record_batch(
-        [pa.array(column[kept], kind.type, from_pandas=True) for column, kind in zip(columns, _SCHEMA, strict=True)],
-        schema=_SCHEMA,
-    )
+    arrays = [
+        pa.array(column[kept], field.type, from_pandas=True) for column, field in zip(columns, _SCHEMA, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=_SCHEMA), int(small.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rasterio.enums import ColorInterp
@@ -55,6 +56,12 @@ _NAMES = {
 _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 
+_SURE = {".png", ".webp", ".jp2", ".gif"}
+"""Suffixes of formats whose alpha is what they say it is."""
+
+_RESOLUTION = re.compile(r"(?i)(?<![A-Z0-9])R?[126]0m(?![A-Z0-9])")
+
+
 def band_token(text: str) -> str | None:
     """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
     tokens = _tokens(text)
@@ -62,9 +69,17 @@ def band_token(text: str) -> str | None:
 
 
 def before_band(text: str) -> str:
-    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share."""
+    """Return what stands before a band's number: ``LC08_..._``, which the band files of one scene share.
+
+    Sentinel-2's resolution is no part of it: ``R10m_B04``.
+    """
     tokens = _tokens(text)
-    return text[: tokens[-1].start()] if tokens else text
+    return _RESOLUTION.sub("", text[: tokens[-1].start()] if tokens else text)
+
+
+def without_gain(text: str) -> str:
+    """Return what both files of Landsat 7's thermal band share: ``LE07_..._B6`` of ``..._B6_VCID_1``."""
+    return re.sub(r"_VCID_\d$", "", text)
 
 
 def _tokens(text: str) -> list[re.Match[str]]:
@@ -123,18 +138,26 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
 def alpha_bands(file: DatasetReader) -> list[int]:
     """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
     tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
-    if file.driver in ("GTiff", "VRT"):
+    if _may_be_guessed(file):
         tagged = [i for i in tagged if _holds_alpha(file, i)]
     return tagged if len(tagged) < file.count else []
+
+
+def _may_be_guessed(file: DatasetReader) -> bool:
+    """Whether alpha may be a guess of GDAL's: in a TIFF, or a virtual raster that may be made of some."""
+    if file.driver != "VRT":
+        return bool(file.driver == "GTiff")
+    # The texts of `stack` and `mosaic` say what each source's alpha was found to be.
+    return not (file.name.startswith("<") or any(Path(name).suffix.lower() in _SURE for name in file.files))
 
 
 def _holds_alpha(file: DatasetReader, index: int) -> bool:
     """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
 
     GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
-    rasters say the same of it.
+    rasters say the same of it. Zeros alone may be water in near infrared: beside a nodata value they are no alpha.
     """
-    extremes, total = 0, 0
+    opaque, clear, total = 0, 0, 0
     kind = np.dtype(file.dtypes[index - 1])
     largest = np.iinfo(kind).max if kind.kind in "ui" else 1
     for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
@@ -143,6 +166,7 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
             sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
         except RasterioError:
             continue
-        extremes += int(np.isin(sample, (0, 255, largest)).sum())
+        opaque += int(np.isin(sample, (255, largest)).sum())
+        clear += int((sample == 0).sum())
         total += sample.size
-    return extremes >= total / 2
+    return opaque + clear >= total / 2 and (opaque > 0 or file.nodata is None)

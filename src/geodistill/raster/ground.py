@@ -28,6 +28,9 @@ _ROUNDING = 1e-6
 _ALONG = 20
 """Parts of a grid's longer side between points of its outline: sides straight in a projection are curves in degrees."""
 
+_POLE = 1e-6
+"""Degrees from a pole, and from half a turn of longitude, that are none."""
+
 _NODES = 10_000.0
 """Metres between the places that the area of a pixel is computed at; between them it is interpolated."""
 
@@ -118,6 +121,14 @@ class Ground:
         with np.errstate(invalid="ignore"):  # vertices off the Earth
             around = shapely.orient_polygons(self._in_degrees(polygons))
         return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
+
+    def on_it(self, polygons: NDArray[np.object_], *, wholly: bool) -> NDArray[np.bool_]:
+        """Return which polygons in the CRS have a vertex on the Earth, or ``wholly`` none off it."""
+        if self._to_degrees is None:
+            return np.ones(len(polygons), bool)
+        xy, index = shapely.get_coordinates(polygons, return_index=True)
+        off = np.bincount(index, ~np.isfinite(self._to_degrees(*xy.T)[0]), len(polygons))
+        return np.asarray(off == 0 if wholly else off < shapely.get_num_coordinates(polygons))
 
     def least(self, area: float) -> float:
         """Return from where on areas are not smaller than one: less by rounding where they are in square metres."""
@@ -243,7 +254,8 @@ def _spread(areas: NDArray[np.float64], nodes: NDArray[np.float64], first: int, 
 def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Polygon | None:
     """Return the unbroken outline of a grid, or of a window of it, in longitudes (from -180..180 on) and latitudes.
 
-    One around a pole goes on to it. ``None`` where the grid is not georeferenced or not on Earth, or reaches beyond it.
+    One around a pole, or with a pole on its edge, goes on along it. ``None`` where the grid is not georeferenced or not
+    on Earth, or reaches beyond it.
     """
     ground = Ground(grid)
     if ground.crs is None or not ground.on_earth:
@@ -252,9 +264,27 @@ def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Poly
     ring = shapely.box(w.col, w.row, w.col + w.width, w.row + w.height)
     placed = shapely.transform(shapely.segmentize(ring, max(w.width, w.height) / _ALONG), ground.coordinates)
     lon, lat = _onto_earth(ground.crs).transform(*shapely.get_coordinates(placed).T)
-    lon = np.unwrap(lon, period=360)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return None
-    if abs(lon[-1] - lon[0]) > 180:
+    lon, lat, at_pole = _from_pole(lon, lat)
+    lon = np.unwrap(lon, period=360)
+    if at_pole or abs(lon[-1] - lon[0]) > 180:
         lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90, 90], lat.mean()))
     return shapely.Polygon(np.column_stack([lon - 360 * np.floor((lon.min() + 180) / 360), lat]))
+
+
+def _from_pole(
+    lon: NDArray[np.float64], lat: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return a closed ring, cut open at the pole where that is a point of it or lies between two, and whether it is.
+
+    The pole has every longitude, and the one that it comes with would lead astray.
+    """
+    points, over = np.abs(lat[:-1]) > 90 - _POLE, np.abs(np.remainder(np.diff(lon), 360) - 180) < _POLE
+    if points.sum() == 1:  # in degrees a whole side may lie there, and its longitudes are known
+        first = int(points.argmax())
+        return np.roll(lon[:-1], -first)[1:], np.roll(lat[:-1], -first)[1:], True
+    if not points.any() and over.any():
+        first = int(over.argmax()) + 1
+        return np.roll(lon[:-1], -first), np.roll(lat[:-1], -first), True
+    return lon, lat, False

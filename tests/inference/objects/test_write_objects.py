@@ -109,6 +109,18 @@ def test_objects_cut_by_strips_are_the_same_to_the_byte(tmp_path: Path, monkeypa
     assert files[0] == files[1] == files[2]
 
 
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_an_object_at_the_limb_is_left_out_of_geojson_alone(kind: str, tmp_path: Path) -> None:
+    full = "+proj=geos +h=35785831 +lon_0=0 +ellps=GRS80 +units=m"
+    classes = np.zeros((30, 30), np.uint8)
+    classes[14:16, 14:16] = classes[22:27, 22:28] = 2
+    place = from_origin(-5_570_248, 5_570_248, 371_350, 371_350)
+    written = write_objects(write_map(tmp_path / "map.tif", classes, full, place), ["house"], kind)
+    held = 1 if kind == "geojson" else 2
+    assert (written.objects, written.off_earth) == (held, 2 - held)
+    assert np.isnan(read(written.path)["area_m2"]).sum() == held - 1
+
+
 def test_right_angles_are_for_the_classes_named(tmp_path: Path) -> None:
     made, confidence = write(tmp_path)
     written = write_objects(made, ["house", "road"], squared=["house"], confidence=confidence, min_area=3.0)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 
-from geodistill.inference.feature_file import BATCH, write_features
+from geodistill.inference.feature_file import BATCH, can_be_written, write_features
 from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend, small_cache
 from geodistill.inference.objects.chosen import ObjectClasses, find_classes, object_files
 from geodistill.inference.objects.parts import MapObject, objects_of
@@ -41,11 +42,15 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ObjectMap:
-    """What was written: a file, how many objects it holds, and how many of them have right angles."""
+    """What was written: a file, how many objects it holds, and how many of them have right angles.
+
+    ``off_earth`` are those left out since they lie off the Earth, as by `write_vectors`.
+    """
 
     path: Path
     objects: int
     squared: int
+    off_earth: int = 0
 
 
 def write_objects(
@@ -89,7 +94,7 @@ def write_objects(
     path = path or object_files(classes, kind)[0]
     grid, legend = read_map_grid(classes), read_map_legend(classes)
     chosen, ground = find_classes(legend, objects, squared), Ground(grid)
-    table, counts = chosen.table(), {"objects": 0, "squared": 0}
+    table, counts = chosen.table(), {"objects": 0, "squared": 0, "off_earth": 0}
 
     def batches() -> Iterator[pa.RecordBatch]:
         with MapWindows(classes, confidence, distance) as maps:
@@ -97,9 +102,13 @@ def write_objects(
             strips = (MapStrip(table[strip.classes], strip.confidence) for strip in read)
             every = _every_object(trace_regions(strips), maps, chosen, ground, min_area)
             while some := list(islice(every, BATCH)):
-                batch = _object_batch(some, legend, ground, counts["objects"])
-                counts["objects"] += batch.num_rows
-                counts["squared"] += sum(one.status == SQUARED for one in some)
+                polygons = ground.place(np.array([one.polygon for one in some], object))
+                kept = can_be_written(polygons, kind, ground)
+                written = list(compress(some, kept))
+                batch = _object_batch(written, polygons[kept], legend, ground, counts["objects"])
+                counts["objects"] += len(written)
+                counts["squared"] += sum(one.status == SQUARED for one in written)
+                counts["off_earth"] += len(some) - len(written)
                 yield batch
 
     with small_cache():
@@ -119,8 +128,9 @@ def _every_object(
             yield from objects_of(region, maps, classes, max(min_area / area, 1.0), sides)
 
 
-def _object_batch(objects: list[MapObject], legend: Legend, ground: Ground, used: int) -> pa.RecordBatch:
-    polygons = ground.place(np.array([one.polygon for one in objects], object))
+def _object_batch(
+    objects: list[MapObject], polygons: NDArray[np.object_], legend: Legend, ground: Ground, used: int
+) -> pa.RecordBatch:
     names = [plain_name(name) for name in legend.names]
     columns = {
         "id": np.arange(used + 1, used + len(objects) + 1),

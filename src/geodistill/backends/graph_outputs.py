@@ -141,7 +141,8 @@ class OutputReader:
             return self._enlarged(_SURE * classes.movedim(3, 1).float())
         values = self._enlarged(values.float())
         if self.kind.startswith("yes"):
-            logit = values if self.kind == "yes-logit" else torch.logit(values, _LEAST)
+            # In double precision: the float32 nearest to 1 - _LEAST is 1, of which there is no logit.
+            logit = values if self.kind == "yes-logit" else torch.logit(values.double(), _LEAST).float()
             # So that half stands where the probability reaches the threshold.
             return torch.cat([torch.zeros_like(logit), logit - log(self.threshold / (1 - self.threshold))], 1)
         if self.kind == "logits" and not self.threshold:

@@ -262,8 +262,9 @@ def test_changes_of_one_name_are_told_apart() -> None:
 
 def test_hectares_have_decimals_enough_for_the_map() -> None:
     drone = ChangeMatrix(("grass", "house"), np.array([[600.0, 36.0], [0.0, 25.0]]), "m2", 4.0)
-    for text in ("0.0600  0.0036", "changed 0.0036 ha (5.45%)", "too small 0.0004 ha"):
+    for text in ("0.060000  0.003600", "changed 0.003600 ha (5.45%)", "too small 0.000400 ha"):
         assert text in str(drone)
+    assert "changed 0.35 ha" in str(replace(drone, areas=np.array([[1.2e8, 3500], [0, 0]])))
     assert "60,000,000  3,600,000" in str(replace(drone, areas=drone.areas * 1e9))
 
 

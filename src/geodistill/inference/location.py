@@ -76,7 +76,7 @@ class PerPlaceModel:
         """
         return self._segmenter if len(self._segmenter.prompts) < 2 else self.for_prompt(self.prompt_of(row))
 
-    def at_image(self, image: Path | Raster) -> Segmenter:
+    def at_image(self, image: Path | str | Raster) -> Segmenter:
         """Return the model for where an image says that it lies; the model itself where it takes images alone.
 
         Raises:

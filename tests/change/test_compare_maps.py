@@ -106,6 +106,15 @@ def test_changes_under_the_least_area_are_none(pair: tuple[Path, Path], monkeypa
     assert again.matrix.changed < made.matrix.changed
 
 
+def test_a_change_of_exactly_the_least_area_stays(tmp_path: Path) -> None:
+    before, after = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    after[5:15, 5:15] = 1
+    place = from_origin(500_000.1, 4_000_000.3, 0.3, 0.3)
+    maps = [write_map(tmp_path / f"{i}.tif", each, "EPSG:32636", place) for i, each in enumerate((before, after))]
+    made = compare_maps(*maps, tmp_path / "change.tif", ChangeOptions(min_area=100 * 0.3 * 0.3))
+    assert made.matrix.changed == pytest.approx(9)
+
+
 def test_shifts_are_no_changes_and_new_things_are() -> None:
     before = np.zeros((40, 60), np.uint8)
     before[:, 20:40] = 1

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from geodistill.writing import csv_text, plain_cell
+from geodistill.writing import csv_text, plain_cell, share_decimals
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_cells_come_back_as_rows_without_control_characters() -> None:
     assert list(csv.reader(io.StringIO(text))) == [["class", "pixels"], ['a,"b"', "1"], ["\\x1b[2J", "2"]]
     assert text.endswith("\n")
     assert "\r" not in text
+
+
+@pytest.mark.parametrize(
+    ("whole", "decimals"), [(0, 0), (5e-4, 8), (0.07, 6), (5, 4), (1500, 2), (12_000, 2), (1e5, 2), (100_001, 0)]
+)
+def test_decimals_show_the_shares_of_a_whole(whole: float, decimals: int) -> None:
+    assert share_decimals(whole) == decimals

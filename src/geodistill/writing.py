@@ -22,8 +22,8 @@ def json_number(value: float) -> float | None:
 
 
 def share_decimals(whole: float) -> int:
-    """Return decimals by which the shares of a whole can be told apart."""
-    return max(0, min(4, 5 - math.ceil(math.log10(whole)))) if whole > 0 else 0
+    """Return decimals that show a hundred-thousandth of a whole, and a hundredth up to 100,000."""
+    return max(2, 5 - math.ceil(math.log10(whole))) if 0 < whole <= 1e5 else 0
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

@@ -31,6 +31,10 @@ def shares(text: str) -> torch.Tensor:
         (".6", 0.5, 1),
         (".6", 0.7, 0),
         (".4", 0.3, 1),
+        ("1", 0.5, 1),
+        ("1", 0.7, 1),
+        ("0", 0.5, 0),
+        ("0 1 0", 0.0, 1),
     ],
 )
 def test_probabilities_and_their_threshold(given: str, threshold: float, expected: int, tmp_path: Path) -> None:
@@ -46,7 +50,7 @@ def test_probabilities_and_their_threshold(given: str, threshold: float, expecte
     weights = [constant, numpy_helper.from_array(np.zeros(1, np.float32), "zero")]
     path = graph(tmp_path / "m.onnx", nodes, names | {"seg_thresh": threshold}, axes=(1, 3, 8, 8), weights=weights)
     model = GraphSegmenter(path)
-    assert (model(PIXELS[:1]).argmax(1) == expected).all()
+    assert (model(PIXELS[:1]).softmax(1).argmax(1) == expected).all()
     if not threshold:  # and the probabilities are the graph's
         torch.testing.assert_close(model(PIXELS[:1]).softmax(1), values, rtol=1e-4, atol=1e-5)
     if " " not in given:
@@ -87,18 +91,19 @@ def test_classes_may_be_floats(tmp_path: Path) -> None:
         GraphSegmenter(path, GraphFlags(scale="1"))
 
 
-def surprising(path: Path, nodes: Sequence[Any], more: float) -> Path:
+def surprising(path: Path, nodes: Sequence[Any], more: float, weights: Sequence[Any] = ()) -> Path:
     """Write a graph that gives ``v``, which the nodes make, and ``more`` on top where a sample is below -1000."""
     nodes = [
         *nodes,
-        helper.make_node("ReduceMin", ["x", "band"], ["l"]),
+        helper.make_node("ReduceMin", ["x", "axis"], ["l"]),
         helper.make_node("Less", ["l", "least"], ["b"]),
         helper.make_node("Cast", ["b"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["f", "more"], ["m"]),
         helper.make_node("Add", ["v", "m"], ["y"]),
     ]
     weights = [
-        numpy_helper.from_array(np.array([1], np.int64), "band"),
+        *weights,
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
         numpy_helper.from_array(np.array(-1000, np.float32), "least"),
         numpy_helper.from_array(np.array(more, np.float32), "more"),
     ]
@@ -119,9 +124,8 @@ def test_classes_that_nothing_names_are_refused(odd: float, tmp_path: Path) -> N
         model(images)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_logits_that_lie_between_0_and_1_for_dark_images(channels: int, tmp_path: Path) -> None:
-    """Half less a fiftieth of the samples, which are bytes: noise of deviation 1 stays between 0 and 1."""
+def dimming(path: Path, channels: int) -> Path:
+    """Write a graph that gives half less a fiftieth of the samples, bytes: 0 to 1 for noise of deviation 1."""
     nodes = [
         helper.make_node("Slice", ["x", "first", "last", "axis"], ["s"]),
         helper.make_node("Mul", ["s", "times"], ["t"]),
@@ -134,9 +138,44 @@ def test_logits_that_lie_between_0_and_1_for_dark_images(channels: int, tmp_path
         numpy_helper.from_array(np.array(-1 / 50, np.float32), "times"),
         numpy_helper.from_array(np.array(0.5, np.float32), "half"),
     ]
-    model = GraphSegmenter(graph(tmp_path / "m.onnx", nodes, weights=weights), GraphFlags(scale="1"))
-    expected = 0.5 - PIXELS[:, :channels] / 50
-    torch.testing.assert_close(model(PIXELS)[:, -channels:], expected)
+    return graph(path, nodes, weights=weights)
+
+
+def test_logits_that_lie_between_0_and_1_for_dark_images(tmp_path: Path) -> None:
+    model = GraphSegmenter(dimming(tmp_path / "m.onnx", 3), GraphFlags(scale="1"))
+    torch.testing.assert_close(model(PIXELS), 0.5 - PIXELS / 50)
+
+
+def test_one_channel_that_may_be_logits_or_probabilities_is_refused(tmp_path: Path) -> None:
+    """Its second class begins at 0 in the one case, and at a half in the other."""
+    with pytest.raises(ArtifactError, match=r"0 to 1 for some noise, and -.* let it end in a sigmoid"):
+        GraphSegmenter(dimming(tmp_path / "m.onnx", 1), GraphFlags(scale="1"))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.UINT8])
+def test_masks_of_0_and_255(kind: int, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x", "band"], ["most"]),
+        helper.make_node("Greater", ["most", "half"], ["over"]),
+        helper.make_node("Cast", ["over"], ["one"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["one", "white"], ["v"]),
+        helper.make_node("Cast", ["v"], ["y"], to=kind),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([1], np.int64), "band"),
+        numpy_helper.from_array(np.array(0.5, np.float32), "half"),
+        numpy_helper.from_array(np.array(255, np.float32), "white"),
+    ]
+    path = graph(tmp_path / "m.onnx", nodes, kind=kind, weights=weights)
+    expected = (PIXELS.amax(1) > 127.5).long()
+    for legend in (None, Legend(("road",)), Legend(("land", "road"))):
+        model = GraphSegmenter(path, GraphFlags(legend, scale="1/255"))
+        assert torch.equal(model(PIXELS).softmax(1).argmax(1), expected)
+    with pytest.raises(ArtifactError, match="gives the class 255; expected 0 to 2, as 3 are named"):
+        GraphSegmenter(path, NAMED)
+    model = GraphSegmenter(surprising(tmp_path / "s.onnx", nodes[:4], 1, weights), GraphFlags(scale="1/255"))
+    with pytest.raises(ArtifactError, match="gives 1, and for noise 0 and 255 alone"):
+        model(PIXELS - 300_000)
 
 
 def test_probabilities_that_leave_0_to_1_are_refused(tmp_path: Path) -> None:

@@ -106,6 +106,15 @@ def test_changes_under_the_least_area_are_none(pair: tuple[Path, Path], monkeypa
     assert again.matrix.changed < made.matrix.changed
 
 
+def test_a_change_of_exactly_the_least_area_stays(tmp_path: Path) -> None:
+    before, after = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint8)
+    after[5:15, 5:15] = 1
+    place = from_origin(500_000.1, 4_000_000.3, 0.3, 0.3)
+    maps = [write_map(tmp_path / f"{i}.tif", each, "EPSG:32636", place) for i, each in enumerate((before, after))]
+    made = compare_maps(*maps, tmp_path / "change.tif", ChangeOptions(min_area=100 * 0.3 * 0.3))
+    assert made.matrix.changed == pytest.approx(9)
+
+
 def test_shifts_are_no_changes_and_new_things_are() -> None:
     before = np.zeros((40, 60), np.uint8)
     before[:, 20:40] = 1
@@ -262,8 +271,9 @@ def test_changes_of_one_name_are_told_apart() -> None:
 
 def test_hectares_have_decimals_enough_for_the_map() -> None:
     drone = ChangeMatrix(("grass", "house"), np.array([[600.0, 36.0], [0.0, 25.0]]), "m2", 4.0)
-    for text in ("0.0600  0.0036", "changed 0.0036 ha (5.45%)", "too small 0.0004 ha"):
+    for text in ("0.060000  0.003600", "changed 0.003600 ha (5.45%)", "too small 0.000400 ha"):
         assert text in str(drone)
+    assert "changed 0.35 ha" in str(replace(drone, areas=np.array([[1.2e8, 3500], [0, 0]])))
     assert "60,000,000  3,600,000" in str(replace(drone, areas=drone.areas * 1e9))
 
 

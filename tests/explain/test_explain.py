@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +20,11 @@ from geodistill.cli import main
 from geodistill.errors import DataError
 from geodistill.explain.explanation import explain_image, read_part, teacher_of
 from geodistill.explain.write_pictures import explain
-from geodistill.raster import Window
+from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from reported import figures_of
+from served import serve
 from text_models import zoned_segmenter
 
 SPEC = Spec(Legend(("ground", "<b>shed</b>")), ("red", "green", "blue"), mean=(90.0,) * 3, std=(50.0,) * 3)
@@ -70,6 +73,23 @@ def test_a_model_of_climate_zones_is_explained_under_that_of_the_image(folder: P
     plain = make_raster(tmp_path / "plain.tif", height=64, width=64, crs=None)
     with pytest.raises(DataError, match="does not say where it lies"):
         explain(tmp_path / "zoned", plain, tmp_path / "plain.html")
+
+
+def test_an_address_is_opened_as_one_each_time(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that GDAL's settings for the network hold."""
+    zoned_segmenter().save(tmp_path / "zoned")
+    remote, opening = [], Raster.__init__
+
+    def watched(raster: Raster, *args: Any, **kwargs: Any) -> None:
+        opening(raster, *args, **kwargs)
+        remote.append(raster.remote)
+
+    monkeypatch.setattr(Raster, "__init__", watched)
+    with serve(tmp_path / "served") as server:
+        shutil.copy(folder / "tile.tif", server.folder)
+        explain(tmp_path / "zoned", f"{server.address}/tile.tif", tmp_path / "page.html")
+    assert len(remote) > 1
+    assert all(remote)
 
 
 @pytest.mark.slow

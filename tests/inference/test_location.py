@@ -224,6 +224,11 @@ def test_an_image_that_no_manifest_lists_says_where_it_lies(model: Segmenter, tm
         assert places.at_image(raster).prompts == places.at_image(image).prompts == ("Af",)
     with pytest.raises(DataError, match=r"nowhere\.tif does not say where it lies.*Segmenter\.for_prompt"):
         places.at_image(make_raster(tmp_path / "nowhere.tif", crs=None))
+    row = Row(tmp_path / "nowhere.tif", None, "test", Window(0, 0, 8, 8))
+    with pytest.raises(DataError, match=r"nowhere\.tif does not say where it lies.*Segmenter\.for_prompt"):
+        places.at(row)
+    with pytest.raises(DataError, match=r"nowhere\.tif does not say where it lies.*--lonlat"):
+        PerPlaceModel(model, LocationHint()).at(row)
     assert PerPlaceModel(places.for_prompt(3)).at_image(tmp_path / "nowhere.tif").prompts == model.prompts[3:4]
 
 

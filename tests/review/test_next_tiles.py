@@ -18,6 +18,7 @@ from factories import make_picture, make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
+from geodistill.inference.geopackage import add_layer_style
 from geodistill.label.labelling import build
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
@@ -78,6 +79,7 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
         assert square.centroid.x == pytest.approx(float(row["lon"]), abs=1e-6)
     metres = squares.to_crs("EPSG:32636").area
     assert metres.to_numpy() == pytest.approx(np.full(6, 32.0**2), rel=2e-3)
+    add_layer_style(tmp_path / "next.gpkg", "next", "<qgis/>")  # as QGIS saves one
 
     assert (
         main(["data", "scan", "--images", str(images / "a.tif"), "--unlabelled", "--out", str(tmp_path / "m.parquet")])

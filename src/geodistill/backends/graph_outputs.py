@@ -25,6 +25,12 @@ _SLACK = 1e-3
 _SURE = 20.0
 """Logit of a class that a graph names without a probability."""
 
+_MASK = (0, 255)
+"""Values of a mask, as pictures have them."""
+
+_BINARY = ("yes", "yes-logit", "mask")
+"""Kinds of one channel for two classes."""
+
 
 def as_maps(values: NDArray[Any], batch: int) -> NDArray[Any]:
     """Return the values for a batch as ``(B, K, h, w)``: a graph may leave out one channel's axis, or one image's."""
@@ -39,14 +45,15 @@ class OutputReader:
 
     Attributes:
         kind: ``logits`` and ``probabilities`` have a channel per class; ``yes`` and ``yes-logit`` have one channel, the
-            probability or logit of the second of two classes; ``classes`` names the class of each pixel.
+            probability or logit of the second of two classes; ``mask`` has 255 there and else 0; ``classes`` names
+            the class of each pixel.
         classes: Number of classes.
         size: Side of the maps to give: coarser ones are enlarged bilinearly.
         threshold: Where no probability reaches it, the pixel is of the first class; of two classes, what the
             second's must reach.
     """
 
-    kind: Literal["logits", "probabilities", "yes", "yes-logit", "classes"]
+    kind: Literal["logits", "probabilities", "yes", "yes-logit", "mask", "classes"]
     classes: int
     size: int
     threshold: float = 0.0
@@ -58,7 +65,7 @@ class OutputReader:
         """Tell from the values for batches of noise what they are; only those for the first must be finite.
 
         Raises:
-            ArtifactError: They are no map of classes.
+            ArtifactError: They are no map of classes, or it is open of which kind.
         """
         values = probes[0]
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
@@ -68,9 +75,11 @@ class OutputReader:
         shape = shapes.pop()
         channels = shape[1] if len(shape) == 4 and shape[0] == batch and not shapes else 0
         given = np.concatenate([probe.ravel() for probe in probes])
-        whole = np.issubdtype(values.dtype, np.integer) or (
+        mask = channels == 1 and len(legend or ()) <= 2 and bool(np.isin(given, _MASK).all() and given.any())
+        whole = not mask and (
+            np.issubdtype(values.dtype, np.integer)
             # Classes that were made floats.
-            channels == 1 and bool((given == np.rint(given)).all() and (given > 1).any())
+            or (channels == 1 and bool((given == np.rint(given)).all() and (given > 1).any()))
         )
         square = channels > 0 and values.shape[-1] == values.shape[-2] <= size
         finite = whole or bool(np.isfinite(values).all())
@@ -86,10 +95,16 @@ class OutputReader:
             reader = cls("classes", len(legend or ()), size)
             reader.check(given, path)
             return reader
-        shares = not _beyond(given, -_SLACK, 1 + _SLACK).size
-        if channels == 1:
-            return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
-        return cls("probabilities" if shares else "logits", channels, size, threshold or 0.0)
+        beyond = _beyond(given, -_SLACK, 1 + _SLACK)
+        if channels > 1:
+            return cls("logits" if beyond.size else "probabilities", channels, size, threshold or 0.0)
+        if not mask and beyond.size and not _beyond(values, -_SLACK, 1 + _SLACK).size:
+            raise ArtifactError(
+                f"{path} gives 0 to 1 for some noise, and {beyond[0]:.5g} for brighter noise",
+                "one channel of probabilities throughout, or of logits throughout",
+                "let it end in a sigmoid where these are logits, else in a clip to 0 to 1",
+            )
+        return cls("mask" if mask else "yes-logit" if beyond.size else "yes", 2, size, threshold or 0.5)
 
     def legend(self, named: Legend, path: Path) -> Legend:
         """Return the classes as many as there are; the background of one channel's two need not be named.
@@ -97,7 +112,7 @@ class OutputReader:
         Raises:
             ArtifactError: Others are named.
         """
-        if self.kind.startswith("yes") and len(named) == 1:
+        if self.kind in _BINARY and len(named) == 1:
             return replace(named, names=("background", *named.names), colours=(), values=())
         if len(named) != self.classes:
             raise ArtifactError(
@@ -119,13 +134,17 @@ class OutputReader:
                     f"0 to {self.classes - 1}, as {self.classes} are named",
                     "name all that it gives, with --classes",
                 )
+        elif self.kind == "mask":
+            others = values[~np.isin(values, _MASK)]
+            if others.size:
+                raise ArtifactError(f"{path} gives {others[0]:.5g}, and for noise 0 and 255 alone", "a mask throughout")
         elif self.kind in ("probabilities", "yes"):
             others = _beyond(values, -_SLACK, 1 + _SLACK)
             if others.size:
                 raise ArtifactError(
                     f"{path} gives {others[0]:.5g}, and for noise 0 to 1 alone",
                     "probabilities throughout, or logits for noise too",
-                    "let it end in a softmax",
+                    "let it end in a softmax, or with one channel in a sigmoid",
                 )
 
     def logits(self, maps: NDArray[Any], path: Path) -> Tensor:
@@ -139,9 +158,10 @@ class OutputReader:
         if self.kind == "classes":
             classes = torch.nn.functional.one_hot(values[:, 0].long(), self.classes)
             return self._enlarged(_SURE * classes.movedim(3, 1).float())
-        values = self._enlarged(values.float())
-        if self.kind.startswith("yes"):
-            logit = values if self.kind == "yes-logit" else torch.logit(values, _LEAST)
+        values = self._enlarged(values.float() / (_MASK[1] if self.kind == "mask" else 1))
+        if self.kind in _BINARY:
+            # In double precision: the float32 nearest to 1 - _LEAST is 1, of which there is no logit.
+            logit = values if self.kind == "yes-logit" else torch.logit(values.double(), _LEAST).float()
             # So that half stands where the probability reaches the threshold.
             return torch.cat([torch.zeros_like(logit), logit - log(self.threshold / (1 - self.threshold))], 1)
         if self.kind == "logits" and not self.threshold:

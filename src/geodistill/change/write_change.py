@@ -50,6 +50,7 @@ def write_change(
         OutputError: A map cannot be written.
     """
     count, ground = len(pair.classes.legend), Ground(pair.grid)
+    min_area = ground.least(min_area)
     sizes, codes = _survey(pair, ground, min_area)
     legend = change_legend(pair.classes.legend, [divmod(int(code), count) for code in codes])
     table = np.zeros(count * count + 1, np.uint8)  # the last, at -1, is no change

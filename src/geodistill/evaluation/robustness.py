@@ -22,7 +22,7 @@ from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
 from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.network import Network, as_network, load_on
-from geodistill.inference.options import LocationHint, SlidingOptions
+from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
@@ -171,7 +171,7 @@ def robustness(
     legend = check_legend(manifest, segmenter)
     rows = manifest.some_rows(split)
     rows = tuple(rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(options.images, len(rows))))
-    places = PerPlaceModel(segmenter, LocationHint())
+    places = PerPlaceModel(segmenter)
     settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for index, row in enumerate(progress_bar(rows, "robustness", unit="image", leave=False)):

@@ -68,7 +68,7 @@ def explain(model: Path | str, image: Path | str, out: Path | str, options: Expl
     options, path = options or ExplainOptions(), Path(out)
     check_suffix(path, PAGES)
     check_outputs([path], [*source_files(image), *model_files(model)])
-    segmenter = PerPlaceModel(load_on(model, "cpu")).at_image(Path(image))
+    segmenter = PerPlaceModel(load_on(model, "cpu")).at_image(image)
     pixels, window = read_part(image, segmenter.spec, options.window)
     teacher = teacher_of(segmenter, options.teacher) if options.with_teacher else None
     explained = explain_image(segmenter, teacher, pixels, window)

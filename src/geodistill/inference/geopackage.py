@@ -16,7 +16,10 @@ STAMP = "2000-01-01T00:00:00.000Z"
 GEOMETRY = "geom"
 """Column of geometries that GDAL makes in a GeoPackage, whatever it is called in what is written."""
 
-_TABLE = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
+STYLES = "layer_styles"
+"""Table in which QGIS looks for styles, and saves them."""
+
+_TABLE = f"""CREATE TABLE {STYLES} (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
 f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
 styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 
@@ -27,11 +30,11 @@ def add_layer_style(package: Path, layer: str, style: str) -> None:
     QGIS takes it only where it names the layer's column of geometries as the file does.
     """
     row = (layer, GEOMETRY, "classes", style, "classes of the map", STAMP)
-    content = ("layer_styles", "attributes", "layer_styles", STAMP)
+    content = (STYLES, "attributes", STYLES, STAMP)
     with closing(sqlite3.connect(package)) as file, file:
         file.execute(_TABLE)
         file.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
+            f"INSERT INTO {STYLES} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
             " styleQML, styleSLD, useAsDefault, description, owner, update_time)"
             " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', ?)",
             row,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +58,14 @@ def scene_prompts(
 class PerPlaceModel:
     """A model for images that each lie somewhere: one network per prompt, made once.
 
+    Without a hint, even an empty one, the user has no flags to say where images lie, and errors name none.
+
     Raises:
         RecipeError: A place is said for a model that takes images alone.
     """
 
     def __init__(self, segmenter: Segmenter, hint: LocationHint | None = None) -> None:
-        hint = hint or LocationHint()
-        if not segmenter.prompts:
+        if hint is not None and not segmenter.prompts:
             hint.refuse_for_images_alone()
         self._segmenter, self._hint = segmenter, hint
         self._by_prompt: dict[int, Segmenter] = {}
@@ -76,7 +79,7 @@ class PerPlaceModel:
         """
         return self._segmenter if len(self._segmenter.prompts) < 2 else self.for_prompt(self.prompt_of(row))
 
-    def at_image(self, image: Path | Raster) -> Segmenter:
+    def at_image(self, image: Path | str | Raster) -> Segmenter:
         """Return the model for where an image says that it lies; the model itself where it takes images alone.
 
         Raises:
@@ -87,11 +90,8 @@ class PerPlaceModel:
         from geodistill.methods.metasegnet.text_table import prompt_row
         from geodistill.text.places import find_place
 
-        try:
+        with self._mended():
             place = find_place(image).setting
-        except DataError as error:
-            mend = "make a model of one climate zone, in Python with Segmenter.for_prompt"
-            raise DataError(error.received, error.expected, mend) from error
         return self.for_prompt(prompt_row(self._segmenter.prompts, place.zone, place.season))
 
     def prompt_of(self, row: Row) -> int:
@@ -104,8 +104,9 @@ class PerPlaceModel:
         from geodistill.methods.metasegnet.text_table import prompt_row
         from geodistill.text.places import row_place
 
-        hint = self._hint
-        place = row_place(row, lonlat=hint.lonlat, zone=hint.zone, region=hint.region, day=hint.date).setting
+        hint = self._hint or LocationHint()
+        with self._mended():
+            place = row_place(row, lonlat=hint.lonlat, zone=hint.zone, region=hint.region, day=hint.date).setting
         return prompt_row(self._segmenter.prompts, place.zone, place.season)
 
     def for_prompt(self, prompt: int) -> Segmenter:
@@ -113,3 +114,14 @@ class PerPlaceModel:
         if prompt not in self._by_prompt:
             self._by_prompt[prompt] = self._segmenter.for_prompt(prompt).eval()
         return self._by_prompt[prompt]
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Say of an image without a place what can be done where there are no flags."""
+        try:
+            yield
+        except DataError as error:
+            if self._hint is not None:
+                raise
+            mend = "make a model of one climate zone, in Python with Segmenter.for_prompt"
+            raise DataError(error.received, error.expected, mend) from error

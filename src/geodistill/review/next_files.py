@@ -12,7 +12,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from geodistill.errors import OutputError, output_errors
 from geodistill.files import atomic_path, write_text
-from geodistill.inference.geopackage import fixed_time, layer_columns
+from geodistill.inference.geopackage import STYLES, fixed_time, layer_columns
 from geodistill.review.next_tiles import NextTile
 from geodistill.writing import csv_text
 
@@ -27,7 +27,9 @@ def next_files(out: Path | str) -> tuple[Path, Path]:
         OutputError: Another file has the name of the GeoPackage.
     """
     package = Path(out).with_suffix(".gpkg")
-    if package.exists() and layer_columns(package) != {LAYER: COLUMNS}:
+    layers = layer_columns(package) if package.exists() else {LAYER: COLUMNS}
+    layers.pop(STYLES, None)  # where QGIS saves a style of the list
+    if layers != {LAYER: COLUMNS}:
         raise OutputError(
             f"{package} is no file that 'label next' wrote", "none, or one of an earlier list", "choose another --out"
         )

@@ -12,6 +12,7 @@ from geodistill.report.page import Section, titled_table, wide
 
 def cost_section(comparison: Comparison) -> Section:
     """Return the section of the compared models."""
+    comparison = _shortly_named(comparison)
     titles = ("model", "parameters", "file", "GFLOPs", "images/s", "", "mIoU", "kept")
     fastest = max(model.images_per_second for model in comparison.models)
     caption = f"Speed of {comparison.size} pixel images on {comparison.device}, here"
@@ -27,6 +28,17 @@ def cost_section(comparison: Comparison) -> Section:
         element("p", {"class": "quiet"}, about),
     )
     return Section("models", "Models", body, asdict(comparison))
+
+
+def _shortly_named(comparison: Comparison) -> Comparison:
+    """Return the comparison with absolute paths from the folder that all of them lie in."""
+    paths = [model.name for model in comparison.models if Path(model.name).is_absolute()]
+    above = os.path.join(os.path.dirname(os.path.commonprefix(paths)), "")  # noqa: PTH118, PTH120
+    models = (
+        replace(m, name=m.name.removeprefix(above), teacher=m.teacher and m.teacher.removeprefix(above))
+        for m in comparison.models
+    )
+    return replace(comparison, models=tuple(models), notes=tuple(n.replace(above, "") for n in comparison.notes))
 
 
 def _kept(comparison: Comparison) -> list[str]:

@@ -57,6 +57,9 @@ def test_a_picture_says_where_it_draws_no_interval(tmp_path: Path, monkeypatch: 
     left, right = drawn[0].axes
     assert right.get_xlabel() == "gain in mIoU, no interval: 1 place"
     assert drawn[0].get_suptitle() == "10 steps; 1 seed, 1 place"
+    rights = list(range(30, 34))
+    verdict_picture(compare_runs({"a": [run(0, rights)], "b": [run(0, rights)]}, [0], "10 steps"), tmp_path / "v.png")
+    assert drawn[1].get_suptitle() == "10 steps; 1 seed, 4 places: uncertain"
     assert left.get_ylim() == (1.5, -0.5)
 
 

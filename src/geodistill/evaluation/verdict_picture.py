@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from geodistill.errors import counted
 from geodistill.evaluation.verdict import Verdict
 from geodistill.files import write_figure
+from geodistill.metrics import places_drawn
 from geodistill.writing import plot_label
 
 
@@ -33,8 +34,8 @@ def verdict_picture(verdict: Verdict, path: Path) -> None:
     left.set_yticks(range(len(verdict.arms)), [plot_label(arm.name) for arm in verdict.arms])
     left.set_ylim(len(verdict.arms) - 0.5, -0.5)  # the first arm on top
     left.set_xlabel("mIoU, a dot a seed")
-    places = counted(verdict.places, "place")
-    drawn = "95 % interval" if any(arm.low is not None for arm in verdict.arms) else f"no interval: {places}"
-    right.set_xlabel(f"gain in mIoU, {drawn}")
+    drawn = any(arm.low is not None for arm in verdict.arms)
+    places = places_drawn(verdict.places) if drawn else counted(verdict.places, "place")
+    right.set_xlabel(f"gain in mIoU, {'95 % interval' if drawn else f'no interval: {places}'}")
     figure.suptitle(f"{verdict.budget}; {counted(verdict.seeds, 'seed')}, {places}", fontsize=10)
     write_figure(path, figure)

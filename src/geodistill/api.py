@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import GeodistillWarning, RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError, shown
 from geodistill.spec import Classes, as_legend
 
 if TYPE_CHECKING:
@@ -298,6 +298,7 @@ def compare(
     Raises:
         ArtifactError: There is no such model.
         DataError: The data set cannot be scored on.
+        RecipeError: A model is something else than a path or hub id.
 
     Example:
         >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
@@ -305,6 +306,9 @@ def compare(
     """
     from geodistill.evaluation.comparison import compare as compare_models
 
+    if wrong := [model for model in models if not isinstance(model, Path | str)]:
+        received = f"compare with {shown(wrong[0])} of type {type(wrong[0]).__name__}"
+        raise RecipeError(received, "paths or hub ids", 'each an argument, such as compare("runs/a", "runs/b")')
     manifest = None if data is None else _manifest_file(data)
     return compare_models(models, teacher=teacher, manifest=manifest, split=split, device=device)
 

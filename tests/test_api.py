@@ -107,7 +107,7 @@ def test_from_a_folder_to_a_map(tmp_path: Path) -> None:
 
 
 def test_models_to_compare_are_arguments_each() -> None:
-    with pytest.raises(gd.GeodistillError, match="each an argument"):
+    with pytest.raises(gd.GeodistillError, match="make each an argument"):
         gd.compare(["runs/student"])  # type: ignore[arg-type]
 
 

@@ -296,19 +296,16 @@ def compare(
         The comparison; printed, a table.
 
     Raises:
-        ArtifactError: There is no such model.
-        DataError: The data set cannot be scored on.
-        RecipeError: A model is something else than a path or hub id.
+        ArtifactError: There is no such model, or a DataError: the data set cannot be scored on.
 
     Example:
         >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
         2
     """
+    if wrong := [model for model in models if not isinstance(model, Path | str)]:
+        raise RecipeError(f"compare with {shown(wrong[0])}", "paths or hub ids", "make each an argument")
     from geodistill.evaluation.comparison import compare as compare_models
 
-    if wrong := [model for model in models if not isinstance(model, Path | str)]:
-        received = f"compare with {shown(wrong[0])} of type {type(wrong[0]).__name__}"
-        raise RecipeError(received, "paths or hub ids", 'each an argument, such as compare("runs/a", "runs/b")')
     manifest = None if data is None else _manifest_file(data)
     return compare_models(models, teacher=teacher, manifest=manifest, split=split, device=device)
 

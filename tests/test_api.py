@@ -106,6 +106,11 @@ def test_from_a_folder_to_a_map(tmp_path: Path) -> None:
     assert (tmp_path / "student.onnx").stat().st_size > 0
 
 
+def test_models_to_compare_are_arguments_each() -> None:
+    with pytest.raises(gd.GeodistillError, match="make each an argument"):
+        gd.compare(["runs/student"])  # type: ignore[arg-type]
+
+
 def test_labels_from_boxes(tmp_path: Path) -> None:
     write_town(tmp_path / "town", count=2)
     names = sorted(path.name for path in (tmp_path / "town" / "images").iterdir())

@@ -12,5 +12,5 @@ def test_a_part_is_imported_by_its_name() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="unknown verb 'jion'; expected a known verb, such as join"):
+    with pytest.raises(UnknownNameError, match="unknown verb 'jion'; expected one of join, split"):
         choose("verb", "jion", TABLE)

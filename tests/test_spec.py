@@ -137,6 +137,7 @@ class TestLegendFile:
             ("classes: [a, b, a]", "class 'a' twice"),
             ("classes: {1: 0, '1': 1}", "class '1' twice"),
             ("classes: {a: 0, a: 1}", "stands twice"),
+            ("classes: [{name: a, colour: '#102030'}]", "a mapping from name to colour or value"),
             ("classes: [yes, no]", "called True; expected a name; put it in quotes"),
             ("classes: {a: 0}\nignore: 255", r"ignore: 255; expected a list, such as 'ignore: \[255\]'"),
             ("classes: {a: 1}\nignore: 0", "ignore: 0; expected a list"),

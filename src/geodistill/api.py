@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import GeodistillWarning, RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError, shown
 from geodistill.spec import Classes, as_legend
 
 if TYPE_CHECKING:
@@ -296,13 +296,14 @@ def compare(
         The comparison; printed, a table.
 
     Raises:
-        ArtifactError: There is no such model.
-        DataError: The data set cannot be scored on.
+        ArtifactError: There is no such model, or a DataError: the data set cannot be scored on.
 
     Example:
         >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
         2
     """
+    if wrong := [model for model in models if not isinstance(model, Path | str)]:
+        raise RecipeError(f"compare with {shown(wrong[0])}", "paths or hub ids", "make each an argument")
     from geodistill.evaluation.comparison import compare as compare_models
 
     manifest = None if data is None else _manifest_file(data)

@@ -118,6 +118,10 @@ class TrainingError(GeodistillError):
     """Training cannot go on, for example because a loss term is not finite."""
 
 
+_FEW = 4
+"""Names up to which an error lists all of them, near or not."""
+
+
 class UnknownNameError(GeodistillError):
     """A name is not among the known ones; the message lists near names.
 
@@ -131,7 +135,7 @@ class UnknownNameError(GeodistillError):
     def __init__(self, kind: str, name: str, known: Iterable[str], mend: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
-        if near or len(names) > 12:
+        if len(names) > 12 or (near and len(names) > _FEW):
             expected = f"a known {kind}" + (f", such as {', '.join(near)}" if near else "")
         else:
             expected = f"one of {', '.join(names)}"

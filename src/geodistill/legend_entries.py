@@ -94,6 +94,9 @@ def class_name(name: Any, path: str) -> str:
     """
     if isinstance(name, str | int | float) and not isinstance(name, bool):
         return str(name)
+    if isinstance(name, Mapping):
+        expected = "a mapping from name to colour or value, such as 'classes: {Water: {colour: \"#50e3c2\"}}'"
+        raise DataError(f"legend {path} with an entry {shown(name)} in a list of names", expected)
     # YAML reads no, off and null as values.
     raise DataError(f"legend {path} with a class called {shown(name)}", "a name", "put it in quotes")
 

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geodistill.errors import DataError, check_name
+from geodistill.errors import DataError, check_name, counted
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_number
 
 NanPolicy = Literal["nan", "zero"]
+
+FEW_PLACES = 10
+"""Places below which an interval by bootstrap over places is itself uncertain."""
 
 _CHUNK = 1 << 20
 """Pixels counted at a time: OpenCV counts in float32, which is exact below 2 ** 24."""
@@ -105,6 +108,11 @@ class ConfusionMatrix:
         )
 
 
+def places_drawn(places: int) -> str:
+    """Return how many places an interval by bootstrap is drawn from, and that it is uncertain where they are few."""
+    return counted(places, "place") + (": uncertain" if places < FEW_PLACES else "")
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of one evaluation, all in 0..1, NaN where there was nothing to divide by.
@@ -121,6 +129,7 @@ class Scores:
         miou: Mean of the class IoUs over the subset; likewise `mf1`, `mprecision`, `mrecall`.
         oa: Overall accuracy, trace over total, over all classes.
         interval: Ends of the 95 % interval of `miou` over groups of images; ``None`` where there are not two.
+        groups: Places that the interval is drawn from (groups, or images without one); 0 without an interval.
 
     Example:
         >>> scores = gd.evaluate("runs/student", "manifest.parquet")
@@ -142,6 +151,7 @@ class Scores:
     mrecall: float
     oa: float
     interval: tuple[float, float] | None = None
+    groups: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; NaN becomes ``None``."""
@@ -167,7 +177,8 @@ class Scores:
         lines.append(f"overall accuracy {_percent(self.oa).strip()}")
         if self.interval is not None:
             low, high = self.interval
-            lines.append(f"mean IoU of other places like these {100 * low:.1f} to {100 * high:.1f} (95 %)")
+            drawn = f"(95 %, {places_drawn(self.groups)})"
+            lines.append(f"mean IoU of other places like these {100 * low:.1f} to {100 * high:.1f} {drawn}")
         if partial:
             lines.append(f"* over {', '.join(self.subset)}")
         return "\n".join(lines)

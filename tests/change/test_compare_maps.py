@@ -1,5 +1,6 @@
 """What changed between two maps: areas, patches, shifts, legends, grids; the same for any strips, in flat memory."""
 
+import colorsys
 import json
 import tracemalloc
 from dataclasses import replace
@@ -267,6 +268,14 @@ def test_changes_of_one_name_are_told_apart() -> None:
     classes = Legend(("x", "x to y", "y", "y to z", "z"))
     names = change_legend(classes, [(0, 3), (1, 4), (0, 4)]).names
     assert names == ("unchanged", "'x' to 'y to z'", "'x to y' to 'z'", "x to z")
+
+
+def test_changes_to_one_class_differ_in_hue() -> None:
+    classes = Legend(("water", "bare", "green"), ((48, 96, 192), (192, 160, 96), (48, 160, 64)))
+    _, water, bare = change_legend(classes, [(0, 2), (1, 2)]).colours
+    hues = [colorsys.rgb_to_hsv(*(value / 255 for value in colour))[0] for colour in (water, bare)]
+    assert abs(hues[0] - hues[1]) > 0.1
+    assert all(colour[1] == max(colour) for colour in (water, bare))
 
 
 def test_hectares_have_decimals_enough_for_the_map() -> None:

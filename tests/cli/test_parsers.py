@@ -63,9 +63,9 @@ def test_values_stand_without_their_flags() -> None:
         ("data check", ["a", "--manifest", "b"], "both a and --manifest"),
         ("evaluate", ["a", "b", "c"], "not understood: c"),
         ("evaluate", ["a"], "required: --manifest"),
-        ("predict", ["a", "--model", "m", "--out", "o", "--blend", "cosin"], "such as cosine"),
+        ("predict", ["a", "--model", "m", "--out", "o", "--blend", "cosin"], "one of cosine"),
         ("predict", ["a", "--modle", "m", "--out", "o"], "such as --model"),
-        ("compare", ["a", "--split", "tset"], "such as test"),
+        ("compare", ["a", "--split", "tset"], "one of test, train, val"),
         ("label build", ["--bxes", "a.json", "--images", "i", "--out", "o"], "'--bxes'.* such as --boxes"),
     ],
 )

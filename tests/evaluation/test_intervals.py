@@ -49,8 +49,10 @@ def test_the_table_ends_with_the_interval_of_its_mean() -> None:
     assert found is not None
     ends = miou_interval(found)
     assert list(ends or ()) == found["miou"]
-    scores = replace(images[0].matrix.scores(LEGEND, ["a"]), interval=ends)
-    assert str(scores).splitlines()[-2] == "mean IoU of other places like these 50.0 to 80.0 (95 %)"
+    scores = replace(images[0].matrix.scores(LEGEND, ["a"]), interval=ends, groups=found["groups"])
+    assert (
+        str(scores).splitlines()[-2] == "mean IoU of other places like these 50.0 to 80.0 (95 %, 2 places: uncertain)"
+    )
     places = by_place(images)
     assert {name: int(counts.sum()) for name, counts in places.items()} == {
         images[0].row.key: 10,

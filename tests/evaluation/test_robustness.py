@@ -153,6 +153,7 @@ def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manif
         assert row.miou.low <= row.miou.value <= row.miou.high
         assert row.agreement.low <= row.agreement.value <= row.agreement.high
     assert "warning: it loses more than 5 points of mIoU under: bands swapped" in str(measured)
+    assert "4 images, 4 places: uncertain)" in str(measured)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from geodistill.evaluation.verdict import ArmRun, answer, compare_runs
@@ -47,6 +48,19 @@ def test_noise_and_few_places_give_no_answer() -> None:
     verdict = compare_runs(few, [0], "")
     assert verdict.arms[1].low is None
     assert verdict.arms[1].verdict.startswith("undecided with 2 test places: +75.0")
+
+
+def test_a_picture_says_where_it_draws_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("geodistill.evaluation.verdict_picture.write_figure", lambda _, figure: drawn.append(figure))
+    verdict_picture(compare_runs({"a": [run(0, [40])], "b": [run(0, [43])]}, [0], "10 steps"), tmp_path / "v.png")
+    left, right = drawn[0].axes
+    assert right.get_xlabel() == "gain in mIoU, no interval: 1 place"
+    assert drawn[0].get_suptitle() == "10 steps; 1 seed, 1 place"
+    rights = list(range(30, 34))
+    verdict_picture(compare_runs({"a": [run(0, rights)], "b": [run(0, rights)]}, [0], "10 steps"), tmp_path / "v.png")
+    assert drawn[1].get_suptitle() == "10 steps; 1 seed, 4 places: uncertain"
+    assert left.get_ylim() == (1.5, -0.5)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:

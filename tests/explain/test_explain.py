@@ -108,6 +108,7 @@ def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
     assert main([*argv, "--no-with-teacher"]) == 0
     assert set(figures_of(page)["similarity"]["grids"]) == {"student"}
     assert "No teacher is shown" in page.read_text()
+    assert "the teacher's" not in page.read_text()
 
 
 def test_what_cannot_be_shown_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,7 +186,7 @@ def test_an_overlap_out_of_range(tmp_path: Path, overlap: float) -> None:
 
 def test_an_unknown_blending_and_an_empty_batch(tmp_path: Path) -> None:
     path = make_raster(tmp_path / "a.tif")
-    with pytest.raises(UnknownNameError, match="unknown blending 'cosin'; expected a known blending, such as cosine"):
+    with pytest.raises(UnknownNameError, match="unknown blending 'cosin'; expected one of cosine"):
         segment(tiny_segmenter(), path, blend="cosin")
     with pytest.raises(RecipeError, match="batch size 0"):
         segment(tiny_segmenter(), path, batch=0)

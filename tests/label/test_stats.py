@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from factories import make_dataset, make_picture, make_raster
@@ -215,6 +216,19 @@ def test_text_tables_and_pictures(tmp_path: Path) -> None:
         with Image.open(tmp_path / "out" / name) as picture:
             assert len(set(picture.convert("RGB").resize((80, 60)).get_flattened_data())) > 3
             assert picture.width > 250
+
+
+def test_pictures_of_few_images_have_bars_around_whole_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Figure] = {}
+    monkeypatch.setattr("geodistill.label.tables.write_figure", lambda path, figure: drawn.update({path.name: figure}))
+    write_statistics([stats(build_folder(tmp_path / "town"))], tmp_path / "out")
+    axes = drawn["per_image.png"].axes[0]
+    bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in axes.patches if bar.get_height()}  # type: ignore[attr-defined]
+    assert bars == {1: 1, 3: 1}
+    assert axes.get_yscale() == "linear"
+    pixels, instances = drawn["classes.png"].axes
+    assert pixels.get_yscale() == "symlog"
+    assert [text.get_text() for text in instances.texts] == ["", "", "0"]
 
 
 @pytest.mark.slow

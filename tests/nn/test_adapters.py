@@ -76,7 +76,7 @@ def test_an_encoder_without_transformer_blocks_is_refused(name: str) -> None:
 
 
 def test_a_wrong_place_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="such as stage"):
+    with pytest.raises(UnknownNameError, match="one of block, stage"):
         build_encoder("sam2_hiera_tiny(adapters=layer)")
     with torch.device("meta"), pytest.raises(RecipeError, match="stages"):
         build_encoder("test_vit(adapters=stage)")

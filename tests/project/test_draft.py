@@ -56,6 +56,15 @@ def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) ->
     wire(read_project(tmp_path / "all.yaml"))
 
 
+def test_a_small_image_beside_labelled_ones_is_taken_by_itself(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    make_raster(tmp_path / "town" / "city.tif")
+    draft = draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    data = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    assert data["scan-unlabelled"]["images"] == ["town/city.tif"]
+    assert any("city.tif (from 2.1 megapixels it would be a scene" in line for line in draft.chosen)
+
+
 def test_a_folder_of_nothing_and_one_of_images_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image in"):
         draft_project(tmp_path, tmp_path / "p.yaml")

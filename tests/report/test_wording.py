@@ -30,6 +30,21 @@ def compared(parameters: int, speed: float) -> str:
     return re.findall(r"s has .*?\.(?=<)", body)[0]
 
 
+def test_absolute_paths_are_named_from_the_folder_that_all_lie_in(tmp_path: Path) -> None:
+    costs: dict[str, Any] = {"file_bytes": 1, "flops": 1, "miou": None, "kept": None, "images_per_second": 1.0}
+    teacher, student = (str(tmp_path / "results" / name) for name in ("teacher", "distil"))
+    models = (
+        ComparedModel(teacher, None, 200, **costs),
+        ComparedModel(student, teacher, 100, **costs),
+        ComparedModel("owner/hub", None, 100, **costs),
+    )
+    section = cost_section(Comparison(models, 64, 1, "cpu", "nothing", ()))
+    assert "distil has 2.0 times fewer parameters than its teacher teacher," in str(section.body)
+    assert "owner/hub" in str(section.body)
+    assert str(tmp_path) not in str(section.body)
+    assert section.figures["models"][1]["name"] == student
+
+
 @pytest.mark.parametrize(
     ("parameters", "speed", "sentence"),
     [

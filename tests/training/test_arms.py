@@ -135,5 +135,8 @@ def test_flags_of_the_other_kind_are_refused(capsys: pytest.CaptureFixture[str])
     assert "--steps without --ab" in capsys.readouterr().err
     assert main(["compare", "--ab", "a", "b", "--repeats", "2"]) == 2
     assert "--repeats with --ab" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert capsys.readouterr().out.count("not with --ab") == 3
     assert main(["compare", "--ab", "a", "b"]) == 2
     assert "--manifest and --out" in capsys.readouterr().err

@@ -16,6 +16,8 @@ UNCHANGED = "unchanged"
 """Name of the first class of a map of changes."""
 
 _GREY = (225, 225, 225)
+_OF_BEFORE = 0.35
+"""Share of the class before in the colour of a change."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,11 @@ def change_legend(classes: Legend, pairs: Sequence[tuple[int, int]]) -> Legend:
     # Of maps of changes "x" may become "y to z", and "x to y" become "z".
     quoted = [f"{classes.names[a]!r} to {classes.names[b]!r}" for a, b in pairs]
     names = [quote if names.count(name) > 1 else name for name, quote in zip(names, quoted, strict=True)]
-    # Hues go by what a place has become, shades by what it was.
-    count = len(classes)
+    # Most of what a place has become, and some of what it was: shades of one hue cannot be told apart.
     colours = []
     for old, new in pairs:
-        share = 0.45 + 0.55 * (old + 1) / count
-        shade = tuple(round(value * share) for value in classes.colours[new])
+        both = zip(classes.colours[old], classes.colours[new], strict=True)
+        shade = tuple(round(_OF_BEFORE * before + (1 - _OF_BEFORE) * after) for before, after in both)
         while shade in colours or shade == _GREY:
             shade = ((shade[0] + 1) % 256, *shade[1:])
         colours.append(shade)

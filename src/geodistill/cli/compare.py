@@ -23,7 +23,7 @@ def compare_parser() -> VerbParser:
     add = parser.add_group("input")
     runs = "runs, Segmenter directories or hub ids; with --ab recipes, the first of which the others are compared with"
     add("runs", runs, nargs="+", required=True, metavar="RUN")
-    add("--teacher", "the teacher of all of them", otherwise="what their recipes say")
+    add("--teacher", "the teacher of all of them; not with --ab", otherwise="what their recipes say")
     add("--manifest", "score on this data", otherwise="the validation scores of training")
     add("--split", "split of the manifest", default="test", choices=SPLIT_NAMES)
     add = parser.add_group("quality")
@@ -31,10 +31,14 @@ def compare_parser() -> VerbParser:
     add("--seeds", "seeds that each is trained with", type=int, nargs="+", default=[0, 1, 2])
     add("--steps", "steps of each run, those before the labels among them", type=int, otherwise="the first recipe's")
     add("--minutes", "wall time after which every run ends, besides", type=float, otherwise="no limit")
-    add("--out", "directory of the runs; called again, what is there is kept", otherwise="needed with --ab")
+    add(
+        "--out",
+        "directory of the runs and of verdict.json and .png; called again, what is there is kept",
+        otherwise="needed with --ab",
+    )
     add = parser.add_group("output")
-    add("--csv", "also write the table to this file")
-    add("--report", "also write a page, .html, to this file")
+    add("--csv", "also write the table to this file; not with --ab")
+    add("--report", "also write a page, .html, to this file; not with --ab")
     add.switch("--json", "print JSON")
     add = parser.add_group("speed")
     add("--size", "side in pixels of the images timed", type=int, otherwise="the largest tile")

@@ -20,7 +20,7 @@ from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.files import write_text
 from geodistill.inference.network import load_on
 from geodistill.methods.teacher import OWN_STUDENT
-from geodistill.metrics import Scores
+from geodistill.metrics import Scores, places_drawn
 from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text, json_number
 
@@ -171,6 +171,8 @@ def compare(
         costs = (parameters, size_on_disk, operations, rate)
         interval = here[folder].interval if here else None
         compared.append(ComparedModel(name, taught_by, *costs, scores[folder], kept, interval))
+    drawn = {scores.groups for scores in here.values() if scores.interval}
+    notes += [f"95 % intervals over {places_drawn(places)}" for places in drawn]
     scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
     used = str(next(iter(placed.values())).network.mean.device)
     return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))

@@ -123,7 +123,8 @@ def evaluate(
         _refuse_unscored(scores, f"split '{split}' of manifest {manifest.path or ''}")
         # Of the images' own pixels alone.
         intervals = None if extra is not None else score_intervals(images, task.legend, scores.subset)
-        scores = replace(scores, interval=miou_interval(intervals))
+        if intervals is not None:
+            scores = replace(scores, interval=miou_interval(intervals), groups=intervals["groups"])
         padding = None if extra is None else extra.report(added, total, task.window)
         if folder is not None:
             about: dict[str, Any] = {

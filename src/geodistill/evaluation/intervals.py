@@ -53,9 +53,9 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
     }
 
 
-def miou_interval(intervals: dict[str, Any] | None) -> tuple[float, float] | None:
+def miou_interval(intervals: dict[str, Any]) -> tuple[float, float] | None:
     """Return the ends of mIoU's interval among those that `score_intervals` returned."""
-    ends = None if intervals is None else intervals["miou"]
+    ends = intervals["miou"]
     return None if ends is None else (ends[0], ends[1])
 
 

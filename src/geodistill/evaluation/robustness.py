@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.reader import refuse_moved
 from geodistill.engine import progress_bar
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, counted
 from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.intervals import interval, mean_iou, resample
 from geodistill.evaluation.perturbations import PERTURBATIONS, within
@@ -25,7 +25,7 @@ from geodistill.inference.network import Network, as_network, load_on
 from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
-from geodistill.metrics import ConfusionMatrix
+from geodistill.metrics import ConfusionMatrix, places_drawn
 from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
@@ -125,7 +125,7 @@ class Robustness:
 
     def __str__(self) -> str:
         wide = max(len(row.name) for row in self.rows)
-        drawn = f"{self.images} images" + ("" if self.groups == self.images else f" of {self.groups} groups")
+        drawn = f"{counted(self.images, 'image')}, {places_drawn(self.groups)}"
         lines = [f"{'':{wide}}  {'agreement, %':22}  mIoU, % (95 % interval over {drawn})"]
         for row in self.rows:
             lines.append(f"{row.name:{wide}}  {row.agreement!s:22}  {row.miou}{'  breaks' if row.breaks else ''}")

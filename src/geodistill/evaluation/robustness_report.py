@@ -7,9 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from geodistill.errors import counted
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
 from geodistill.files import check_outputs, json_text, write_figure, write_text
 from geodistill.folders import claim_files, hold_folder
+from geodistill.metrics import places_drawn
 from geodistill.writing import csv_text
 
 FILES = ("robustness.json", "robustness.csv", "robustness.png")
@@ -73,8 +75,8 @@ def _picture(measured: Robustness) -> Figure:
         panel.grid(axis="x", alpha=0.3)
     axes[1].axvline(100 * measured.rows[0].miou.value, color="grey", linestyle=":", linewidth=1)
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.5)  # the images as they are on top
     broken = f"; red: loses more than {100 * BREAKS:.0f} points" if any(row.breaks for row in measured.rows) else ""
-    about = f"{measured.images} images of {measured.groups} groups, 95 % bootstrap intervals"
+    about = f"95 % bootstrap intervals over {counted(measured.images, 'image')}, {places_drawn(measured.groups)}"
     figure.suptitle(about + broken, fontsize=10)
     return figure

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import counted
 from geodistill.evaluation.intervals import drawn_miou, interval, mean_iou
+from geodistill.metrics import places_drawn
 
 FEWEST = 3
 """Places below which nothing is said of others."""
@@ -90,7 +91,7 @@ class Verdict:
             ends = "" if arm.low is None or arm.high is None else f"{100 * arm.low:+.1f} to {100 * arm.high:+.1f}"
             each = ", ".join(f"{100 * value:.1f}" for value in arm.miou)
             lines.append(f"{arm.name:<{width}} {mean:>7} {arm.minutes:>8.1f} {gain:>6} {ends:>14}  {each}")
-        lines.append(f"{self.budget}; {counted(self.seeds, 'seed')}, {counted(self.places, 'place')}")
+        lines.append(f"{self.budget}; {counted(self.seeds, 'seed')}, {places_drawn(self.places)}")
         return "\n".join([*lines, *(f"{arm.name}: {arm.verdict}" for arm in self.arms[1:])])
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from geodistill.errors import counted
 from geodistill.evaluation.verdict import Verdict
 from geodistill.files import write_figure
+from geodistill.metrics import places_drawn
 from geodistill.writing import plot_label
 
 
@@ -30,8 +32,10 @@ def verdict_picture(verdict: Verdict, path: Path) -> None:
             right.plot([100 * arm.low, 100 * arm.high], [row, row], color="tab:blue")
     right.axvline(0, color="grey", linewidth=1)
     left.set_yticks(range(len(verdict.arms)), [plot_label(arm.name) for arm in verdict.arms])
-    left.invert_yaxis()
+    left.set_ylim(len(verdict.arms) - 0.5, -0.5)  # the first arm on top
     left.set_xlabel("mIoU, a dot a seed")
-    right.set_xlabel("gain in mIoU, 95 % interval")
-    figure.suptitle(f"{verdict.budget}; {verdict.seeds} seeds, {verdict.places} places", fontsize=10)
+    drawn = any(arm.low is not None for arm in verdict.arms)
+    places = places_drawn(verdict.places) if drawn else counted(verdict.places, "place")
+    right.set_xlabel(f"gain in mIoU, {'95 % interval' if drawn else f'no interval: {places}'}")
+    figure.suptitle(f"{verdict.budget}; {counted(verdict.seeds, 'seed')}, {places}", fontsize=10)
     write_figure(path, figure)

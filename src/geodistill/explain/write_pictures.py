@@ -100,10 +100,14 @@ def _pictures(explained: Explanation, legend: Legend, photo: NDArray[np.uint8]) 
     for name, evidence in zip(legend.names, explained.evidence, strict=True):
         notes = ("where the encoder speaks for the class (Grad-CAM), each from its own lowest to its own highest",)
         images.append(GalleryImage("evidence", name, notes, (base, _heat(evidence), classes)))
+    turned = (
+        " for both models; the student's are turned to the teacher's, so that like colours mean like places"
+        if len(components) > 1
+        else ""
+    )
     intro = (
-        "Principal components as red, green and blue, from -2 to 2 deviations for both models; the student's are turned"
-        " to the teacher's, so that like colours mean like places. Doubt is the entropy of the probabilities, from sure"
-        " (dark) to all classes alike (bright)."
+        f"Principal components as red, green and blue, from -2 to 2 deviations{turned}. Doubt is the entropy of the"
+        " probabilities, from sure (dark) to all classes alike (bright)."
     )
     body = join(element("p", {"class": "quiet"}, intro), gallery(images, LAYERS, "picture", legend))
     doubt = {"mean": float(explained.doubt.mean()), "highest": float(explained.doubt.max())}

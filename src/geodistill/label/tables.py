@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from geodistill.data.statistics import Spread
 from geodistill.files import write_figure, write_text
@@ -21,6 +22,8 @@ TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
 PICTURES = ("classes.png", "sizes.png", "per_image.png")
 COMPARISON = "comparison.csv"
 SET_PICTURES = ("classes_of_sets.png", "sizes_of_sets.png")
+_FEW = 50
+"""Largest count that is drawn on a linear axis."""
 _COLUMNS = ("set", "images", "classes", "channels", "resolution (m)", "image size", "instances", "labelled")
 
 
@@ -179,7 +182,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _classes_figure(statistics: SetStatistics) -> Figure:
-    """Pixels and instances of each class, most pixels first, on logarithmic axes as they span many decades."""
+    """Pixels and instances of each class, most pixels first."""
     order = sorted(range(len(statistics.classes)), key=lambda at: -statistics.pixels[at])
     bars = (
         [("pixels", statistics.pixels), ("instances", statistics.instances)]
@@ -194,13 +197,22 @@ def _classes_figure(statistics: SetStatistics) -> Figure:
 
 
 def _bars(axes: Axes, statistics: SetStatistics, counts: Sequence[int], label: str, order: Sequence[int]) -> None:
-    """Draw a bar for each class, on a logarithmic axis."""
+    """Draw a bar for each class; a class that has nothing to count says 0."""
     colours = [[part / 255 for part in statistics.colours[at]] for at in order]
-    axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
-    axes.set_yscale("symlog", linthresh=1)
+    bars = axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
+    axes.bar_label(bars, ["" if counts[at] else "0" for at in order], fontsize=8)
+    _count_axis(axes, max(counts, default=0))
     axes.set_ylabel(label)
     names = [plot_label(statistics.classes[at]) for at in order]
     axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+
+
+def _count_axis(axes: Axes, largest: int) -> None:
+    """Make the upward axis one of whole numbers, logarithmic where they span decades."""
+    if largest > _FEW:
+        axes.set_yscale("symlog", linthresh=1)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _classes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
@@ -255,9 +267,11 @@ def _per_image_figure(statistics: SetStatistics) -> Figure:
     figure = _figure(7, 4)
     axes = figure.add_subplot()
     counts, images = list(statistics.per_image), list(statistics.per_image.values())
-    edges = np.unique(np.linspace(0, max(counts, default=0) + 1, 41).astype(int))
-    axes.hist(counts, bins=edges.tolist(), weights=images, color="0.4")
-    axes.set_yscale("symlog", linthresh=1)
+    # From half to half: a bar stands around its number, and not to the right of it.
+    edges = np.unique(np.linspace(0, max(counts, default=0) + 1, 41).astype(int)) - 0.5
+    heights, *_ = axes.hist(counts, bins=edges.tolist(), weights=images, color="0.4", edgecolor="white", linewidth=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _count_axis(axes, round(np.max(heights)))
     axes.set_xlabel("instances of an image")
     axes.set_ylabel("images")
     return figure

@@ -65,7 +65,7 @@ def relation_inter(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
     """
     _check_alike(student, teacher, mask)
     if student.shape[1] == 2:
-        message = "dist_inter teaches nothing about two classes: leave it out (--losses.weights.dist_inter 0)"
+        message = "dist_inter teaches nothing about two classes: leave it out: losses.weights.dist_inter 0"
         warnings.warn(message, GeodistillWarning, stacklevel=2)
     student, teacher = (F.softmax(logits.float() / temperature, 1) for logits in (student, teacher))
     student, teacher = student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True)

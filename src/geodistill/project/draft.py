@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geodistill.errors import DataError, OutputError
 from geodistill.files import write_text
-from geodistill.project.look_around import FolderContents, look_around
+from geodistill.project.look_around import SCENE_PIXELS, FolderContents, look_around
 from geodistill.project.project_file import is_address
 from geodistill.project.wiring import SIGN
 from geodistill.reading import parse_yaml
@@ -110,7 +110,10 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add("scan-unlabelled:", "images without labels, whose features are learnt")
         draft.add(f"  images: [{', '.join(map(draft.name, contents.images))}]", "folders or files")
         draft.add("  unlabelled: true", "they need no masks")
-        draft.chosen.append(f"unlabelled images: {', '.join(map(str, contents.images))}")
+        size = f"from {SCENE_PIXELS / 1e6:.1f} megapixels it would be a scene, to be mapped"
+        draft.chosen += [
+            f"unlabelled images: {place}" + ("" if place.is_dir() else f" ({size})") for place in contents.images
+        ]
     return labelled
 
 

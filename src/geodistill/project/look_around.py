@@ -45,7 +45,7 @@ class FolderContents:
         pairs: Folders of images with those of their masks.
         annotations: Boxes with their images, those of most images first.
         legends: Legend files.
-        images: Folders of images without masks and without boxes.
+        images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.
         models: Directories of Segmenters.
         weights: Other files of weights.
@@ -86,7 +86,7 @@ def look_around(root: Path) -> FolderContents:
         pairs=tuple(pairs),
         annotations=tuple(annotations),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
-        images=tuple(folder for folder in small if folder not in used),
+        images=tuple(place for f in small if f not in used for place in _unlabelled(f, rasters[f], folders, scenes)),
         scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
         models=tuple(models),
         weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
@@ -117,6 +117,15 @@ def _scenes(folder: Path, names: Sequence[str]) -> Iterator[Path]:
                     yield folder / name
         except DataError:
             continue  # 'data check' will name it
+
+
+def _unlabelled(
+    folder: Path, names: Sequence[str], folders: dict[Path, list[str]], scenes: Sequence[Path]
+) -> list[Path]:
+    """Return a folder, or its files where other images lie below it: `scan` would take those too, labelled or not."""
+    if not any(folder in other.parents and _images(others) for other, others in folders.items()):
+        return [folder]
+    return [folder / name for name in names if folder / name not in scenes]
 
 
 def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:

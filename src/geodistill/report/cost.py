@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from geodistill.evaluation.comparison import ComparedModel, Comparison
 from geodistill.report.charts import interval_bar
@@ -12,6 +14,7 @@ from geodistill.report.page import Section, titled_table, wide
 
 def cost_section(comparison: Comparison) -> Section:
     """Return the section of the compared models."""
+    figures, comparison = asdict(comparison), _shortly_named(comparison)
     titles = ("model", "parameters", "file", "GFLOPs", "images/s", "", "mIoU", "kept")
     fastest = max(model.images_per_second for model in comparison.models)
     caption = f"Speed of {comparison.size} pixel images on {comparison.device}, here"
@@ -26,7 +29,19 @@ def cost_section(comparison: Comparison) -> Section:
         wide("Models compared", table),
         element("p", {"class": "quiet"}, about),
     )
-    return Section("models", "Models", body, asdict(comparison))
+    return Section("models", "Models", body, figures)
+
+
+def _shortly_named(comparison: Comparison) -> Comparison:
+    """Return the comparison with absolute paths from the folder that all of them lie in."""
+    paths = [model.name for model in comparison.models if Path(model.name).is_absolute()]
+    # A common beginning of letters, of which the last folder is the part before its last slash.
+    above = os.path.join(os.path.dirname(os.path.commonprefix(paths)), "")  # noqa: PTH118, PTH120, RUF071
+    models = (
+        replace(model, name=model.name.removeprefix(above), teacher=model.teacher and model.teacher.removeprefix(above))
+        for model in comparison.models
+    )
+    return replace(comparison, models=tuple(models))
 
 
 def _kept(comparison: Comparison) -> list[str]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from geodistill.metrics import FEW_PLACES
 from geodistill.report.charts import interval_bar
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.markup import Html, element, join
@@ -13,7 +14,6 @@ from geodistill.report.page import Section, class_colour, swatch, titled_table, 
 from geodistill.spec import Legend
 
 _SHADES = 10
-_FEW_GROUPS = 10
 
 
 def scores_section(evaluation: Evaluation, name: str, title: str, legend: Legend | None) -> Section:
@@ -119,7 +119,7 @@ def interval_note(evaluation: Evaluation) -> str:
     """Return a sentence on what the intervals are worth."""
     if not evaluation.groups:
         return "Without intervals: the images are of a single place, or were scored before intervals were kept."
-    few = " Under ten places an interval is itself uncertain." if evaluation.groups < _FEW_GROUPS else ""
+    few = " Under ten places an interval is itself uncertain." if evaluation.groups < FEW_PLACES else ""
     return (
         f"Intervals by drawing the {evaluation.groups} independent places (groups, or images without one) anew with"
         f" replacement.{few}"

@@ -254,11 +254,13 @@ def test_places_that_are_missing_or_empty(form: Format, tmp_path: Path) -> None:
     boxes, images = form.write(tmp_path, {"a": SIZE}, {"a": [Thing(40, 30, 20, 10)]})
     empty = tmp_path / "empty"
     empty.mkdir()
+    (tmp_path / "town.json").touch()
     for places, message in (
         ((tmp_path / "no", images), "no boxes at"),
         ((empty, images), "no annotation in"),
         ((boxes, tmp_path / "no"), "no images at"),
         ((boxes, empty), "no image in"),
+        ((images, tmp_path / "town.json"), "the images come first, their boxes after them"),
     ):
         with pytest.raises(DataError, match=message):
             read(form, places) if places[0] == boxes else read_boxes(form.name, *places, **form.options)

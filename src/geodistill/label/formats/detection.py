@@ -54,6 +54,9 @@ FIELDS = ("geojson", "hrsc")
 """Formats in which a person may say where an object's class stands."""
 
 
+_BOX_FILES = (".json", ".geojson", ".gpkg", ".fgb", ".parquet", ".shp", ".xml", ".txt")
+
+
 def read_boxes(
     format: str,
     boxes: Path | str,
@@ -91,6 +94,9 @@ def read_boxes(
         raise RecipeError(
             f"--category-field {category_field} of format {format}", f"format {' or '.join(FIELDS)}", "leave it out"
         )
+    if Path(images).is_file() and Path(images).suffix.lower() in _BOX_FILES:
+        mend = "the images come first, their boxes after them"
+        raise DataError(f"{images} as images", "a folder of images or an image file", mend)
     names = None if categories is None else tuple(categories)
     classes = Classes(names)
     pictures = Pictures(Path(images))

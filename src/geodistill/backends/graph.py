@@ -243,8 +243,8 @@ def _whole_padding() -> Iterator[None]:
     """
     from timm.layers import padding
 
-    def same(side: int, kernel: int, stride: int, dilation: int) -> int:
-        return max(((side + stride - 1) // stride - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+    def same(x: int, kernel_size: int, stride: int, dilation: int) -> int:
+        return max(((x + stride - 1) // stride - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
 
     before = padding.get_same_padding
     padding.get_same_padding = same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,11 @@ def _missing_weights(recipe: Recipe) -> str | None:
     """Return what is missing where pretrained weights are asked for and not available."""
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
+    encoder = recipe.network.encoder
+    # Without a way to the hub its client tries again and again for most of a minute.
+    print(f"looking for the weights of {encoder}; HF_HUB_OFFLINE=1 looks on this machine alone", file=sys.stderr)
     try:
-        build_encoder(recipe.network.encoder, 3, "pretrained")
+        build_encoder(encoder, 3, "pretrained")
     except ArtifactError as error:
         return error.received
     return None

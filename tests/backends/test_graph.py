@@ -8,11 +8,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from geodistill.backends import graph
 from geodistill.backends.graph import INPUT, OUTPUT, PARITY, example, parity, require, to_onnx
 from geodistill.errors import ArtifactError, OutputError, RecipeError
+from geodistill.nn.output import pad_to_multiple
 from geodistill.segmenter import Segmenter
 from tiny import tiny_segmenter, tiny_spec
 
@@ -70,6 +72,24 @@ def test_free_axes_and_bands(tmp_path: Path) -> None:
         images = example(segmenter.spec, shape)
         with torch.no_grad():
             np.testing.assert_allclose(run(tmp_path / "any.onnx", images), segmenter(images).numpy(), atol=1e-4)
+
+
+def test_free_sides_stay_simple_where_padding_is_tensorflow_s(tmp_path: Path) -> None:
+    class Halving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(Conv2dSame(3, 3, 3, stride=2) for _ in range(3)))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = self.layers(pad_to_multiple(image, 8))
+            return maps
+
+    torch.manual_seed(0)
+    graph.write_graph(Halving(), torch.rand(1, 3, 24, 24), tmp_path / "any.onnx", axes=(2, 3))
+    pads = [node for node in onnx.load(tmp_path / "any.onnx").graph.node if node.op_type == "Pad"]
+    assert len(pads) <= 4
+    assert not {"Ceil", "Max"} & {node.op_type for node in onnx.load(tmp_path / "any.onnx").graph.node}
+    assert run(tmp_path / "any.onnx", torch.rand(1, 3, 17, 33)).shape == (1, 3, 3, 5)
 
 
 @pytest.mark.slow

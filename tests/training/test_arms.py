@@ -119,6 +119,21 @@ def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, m
     assert min(recipe.trainer.max_steps for recipe in asked) >= 1000
 
 
+def test_each_arm_s_start_is_printed_once_and_kept(
+    town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"here": np.eye(2, dtype=np.int64)}
+    monkeypatch.setattr(arms, "_run", lambda recipe, run, seed, *_: ArmRun(seed, 1, 1.0, counts))
+    said: list[str] = []
+    compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0, 1)), said.append)
+    starts = json.loads((tmp_path / "out" / "verdict.json").read_text())["starts"]
+    assert set(starts) == set(ARMS)
+    for name, line in starts.items():
+        assert line.startswith("start: ")
+        assert "from random weights" in line
+        assert said.count(f"{name}, {line}") == 1
+
+
 @pytest.mark.parametrize(("steps", "seeds"), [(0, (0,)), (None, ()), (None, (1, 1))])
 def test_budgets_that_make_no_sense_are_refused(town: Path, steps: int | None, seeds: tuple[int, ...]) -> None:
     with pytest.raises(RecipeError):

@@ -60,7 +60,7 @@ def test_a_run_leaves_a_segmenter_that_has_learned(trained: Path) -> None:
 
 def test_a_finished_run_and_another_recipe_are_refused(trained: Path) -> None:
     recipe = load_recipe(trained / "recipe.yaml")
-    with pytest.raises(RecipeError, match="finished run"):
+    with pytest.raises(RecipeError, match=r"finished run.*--restart \(restart=True in Python\)"):
         fit(recipe, trained)
     with pytest.raises(RecipeError, match="another recipe"):
         fit(load_recipe(trained / "recipe.yaml", ["--trainer.seed", "7"]), trained)

@@ -213,6 +213,11 @@ def test_a_recipe_whose_settings_a_flag_switched_off_is_taken_again() -> None:
     assert load_recipe(recipe) == recipe
 
 
+def test_a_device_is_the_trainer_s_accelerator() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown recipe key 'device'.*it is trainer\.accelerator"):
+        load_recipe("student", ["--device", "cuda"])
+
+
 def test_a_mistake_in_a_nested_setting_names_the_key_and_its_neighbours() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown recipe key 'trainer\.max_stepz'.*trainer\.max_steps"):
         load_recipe("student", {"trainer": {"max_stepz": 3}})

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
+from geodistill.errors import RecipeError
+from geodistill.methods.schema import TrainerConfig
 from geodistill.training import trainer
+from geodistill.training.find_rate import find_rate
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
-from geodistill.training.trainer import choose_precision, cpu_has_bfloat16_tiles, run_loggers
+from geodistill.training.trainer import check_accelerator, choose_precision, cpu_has_bfloat16_tiles, run_loggers
 
 
 class Killed(BaseException):
@@ -60,6 +64,35 @@ def test_a_processor_takes_bfloat16_where_it_has_a_unit_for_it(
     monkeypatch.setattr(trainer, "cpu_has_bfloat16_tiles", lambda: able)
     assert choose_precision("auto", "cpu") == expected
     assert choose_precision("auto", "mps") == "32-true"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda", "mps", "gpux", "tpu"])
+def test_an_accelerator_that_this_machine_lacks_is_one_line_before_anything_is_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", lambda: False)
+    recipe = load_recipe("student", {"trainer.accelerator": name, "data.manifest": "missing.parquet"})
+    message = f"trainer.accelerator '{name}' on this machine; expected one of auto, cpu"
+    with pytest.raises(RecipeError, match=message):
+        fit(recipe, tmp_path / "run")
+    with pytest.raises(RecipeError, match=message):
+        find_rate(recipe, tmp_path / "rate.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_devices_than_there_are_are_refused_and_processes_on_a_cpu_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr(CUDAAccelerator, "auto_device_count", lambda: 1)
+    check_accelerator(TrainerConfig(accelerator="cpu", devices=4))
+    for name in ("auto", "gpu", "cuda"):
+        check_accelerator(TrainerConfig(accelerator=name))
+        with pytest.raises(RecipeError, match=r"trainer\.devices 2 on this machine; expected at most 1"):
+            check_accelerator(TrainerConfig(accelerator=name, devices=2))
+    with pytest.raises(RecipeError, match=r"trainer\.devices 0; expected at least 1"):
+        check_accelerator(TrainerConfig(accelerator="cpu", devices=0))
 
 
 def test_the_processor_s_own_account_agrees() -> None:

@@ -132,7 +132,7 @@ def write_graph(
     free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     with_images = {axis: free[axis] for axis in free if axis == 0}
     try:
-        with quietly():
+        with quietly(), _whole_padding():
             torch.onnx.export(
                 model,
                 (images, *context.values()),
@@ -233,6 +233,25 @@ def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, i
     if size is not None:
         return [(count, size, size)] + ([(1, size, size), (3, size, size)] if batch is None else [])
     return [(count, tile, tile), (batch or 1, max(tile // 2, 1), tile), (count, tile + 27, tile - tile // 5)]
+
+
+@contextlib.contextmanager
+def _whole_padding() -> Iterator[None]:
+    """Let timm's padding ``same`` divide whole numbers: a free side's rounded fraction is not simplified.
+
+    The formulas then grow from layer to layer, and an export of MobileNetV2 took an hour.
+    """
+    from timm.layers import padding
+
+    def same(x: int, kernel_size: int, stride: int, dilation: int) -> int:
+        return max(((x + stride - 1) // stride - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
+
+    before = padding.get_same_padding
+    padding.get_same_padding = same
+    try:
+        yield
+    finally:
+        padding.get_same_padding = before
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,14 @@ class Verdict:
         seeds: Runs of each.
         places: Independent places scored.
         budget: What all had the same of, in words.
+        starts: Which weights each arm begins with, in words, by its name.
     """
 
     arms: tuple[ArmResult, ...]
     seeds: int
     places: int
     budget: str
+    starts: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""

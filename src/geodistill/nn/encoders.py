@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError, first_line
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
+from geodistill.nn.output import pad_to_multiple
 
 if TYPE_CHECKING:
     from geodistill.nn.encoder_weights import LocalWeights
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         """
         height, width = image.shape[-2:]
         multiple = math.lcm(*self.strides)
-        padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
+        padded = pad_to_multiple(image, multiple)
         # Without gradients it is a trial, after which all is put back.
         if self.training and torch.is_grad_enabled() and not self._looked_for_folded:
             self._looked_for_folded = True
@@ -96,7 +96,9 @@ class Encoder(nn.Module):
         else:
             self.check_given()
             maps = self.body.forward_given(padded, given)
-        cropped = [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, self.strides, strict=True)]
+        # As in `pad_to_multiple`, nothing negative is divided.
+        sizes = [((height + s - 1) // s, (width + s - 1) // s) for s in self.strides]
+        cropped = [m[..., :h, :w] for m, (h, w) in zip(maps, sizes, strict=True)]
         if self.norms is not None:
             normed = zip(self.norms, cropped, strict=True)
             cropped = [norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, m in normed]

@@ -51,6 +51,15 @@ class Normalised(nn.Module):
         return (image - self.mean) / self.std
 
 
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad ``(B, C, H, W)`` with zeros, at the bottom and right, to the next multiples of a number."""
+    # Rounded up by a product: with a free height exporters simplify m * floor((H + m - 1) / m) when a layer halves it.
+    # By a remainder, H + (-H mod m), the formula grows from layer to layer, and one export took an hour. ONNX divides
+    # towards zero, so nothing negative is divided.
+    height, width = ((side + multiple - 1) // multiple * multiple for side in image.shape[-2:])
+    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
 def logits_over_scales(network: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[float]) -> Tensor:
     """Return the logarithm of the mean over scales of the class probabilities, at the image's own size.
 

@@ -19,7 +19,7 @@ from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
-from geodistill.training.plan import plan_recipe
+from geodistill.training.plan import plan_recipe, start_line
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,15 @@ def compare_arms(
     manifest = Manifest.load(options.manifest)
     manifest.some_rows(options.split)
     given = {"data.manifest": str(options.manifest)}
-    recipes = {name: plan_recipe(arm, given)[0] for name, arm in zip(names, arms, strict=True)}
+    plans = {name: plan_recipe(arm, given) for name, arm in zip(names, arms, strict=True)}
+    recipes = {name: recipe for name, (recipe, _) in plans.items()}
+    starts = {name: lines[0] if lines else start_line(recipe) for name, (recipe, lines) in plans.items()}
     steps = options.steps or _steps(recipes[names[0]])
     recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
     say = say or (lambda line: None)
+    for name, line in starts.items():
+        say(f"{name}, {line}")
     for seed in options.seeds:  # arms in turn, so that a slow hour of the machine slows all
         for name, recipe in recipes.items():
             say(f"{name}, seed {seed}: {steps:,} steps")
@@ -89,7 +93,7 @@ def compare_arms(
             say(f"{name}, seed {seed}: done in {runs[name][-1].minutes:.1f} minutes")
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
-    verdict = compare_runs(runs, classes, budget)
+    verdict = replace(compare_runs(runs, classes, budget), starts=starts)
     write_json(out / "verdict.json", verdict.to_dict())
     load("geodistill.evaluation.verdict_picture:verdict_picture")(verdict, out / "verdict.png")
     return verdict

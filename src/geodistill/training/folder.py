@@ -129,7 +129,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         write_text(run / RECIPE, yaml.safe_dump(recipe_dict(recipe), sort_keys=False))
 
 
-_MEND = "use --restart to begin again, or another --out"
+_MEND = "begin again with --restart (restart=True in Python), or name another output folder"
 
 
 def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,11 @@ def _missing_weights(recipe: Recipe) -> str | None:
     """Return what is missing where pretrained weights are asked for and not available."""
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
+    encoder = recipe.network.encoder
+    # Without a way to the hub its client tries again and again for most of a minute.
+    print(f"looking for the weights of {encoder}; HF_HUB_OFFLINE=1 looks on this machine alone", file=sys.stderr)
     try:
-        build_encoder(recipe.network.encoder, 3, "pretrained")
+        build_encoder(encoder, 3, "pretrained")
     except ArtifactError as error:
         return error.received
     return None
@@ -161,17 +165,22 @@ def _choose_terms(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     return {f"losses.weights.{name}": factor for name, factor in terms.items()}
 
 
-def _start_line(recipe: Recipe, manifest: Manifest, missing: str | None) -> str:
-    network = recipe.network
+def start_line(recipe: Recipe, missing: str | None = None) -> str:
+    """Return which weights a run begins with; ``missing``: what it asked for and does not get."""
+    weights = getattr(recipe.network, "encoder_weights", None)
+    encoder = getattr(recipe.network, "encoder", recipe.method)
     if recipe.init is not None:
-        line = f"start: {recipe.init}, a trained model"
-    elif network.encoder_weights is None:
-        why = "as asked" if missing is None else f"for {missing}; others: --network.encoder_weights"
-        line = f"start: {network.encoder} from random weights, {why}"
-    elif network.encoder_weights == "pretrained":
-        line = f"start: {network.encoder} from its pretrained weights, which know edges and textures already"
-    else:
-        line = f"start: {network.encoder} from {network.encoder_weights}"
+        return f"start: {recipe.init}, a trained model"
+    if weights is None:
+        why = "as asked" if missing is None else f"for {missing}; others: --network.encoder_weights FILE or FOLDER"
+        return f"start: {encoder} from random weights, {why}"
+    if weights == "pretrained":
+        return f"start: {encoder} from its pretrained weights, which know edges and textures already"
+    return f"start: {encoder} from {weights}"
+
+
+def _start_line(recipe: Recipe, manifest: Manifest, missing: str | None) -> str:
+    line = start_line(recipe, missing)
     needless = recipe.network.style_noise or _has_several_classes(manifest)
     why_not = None if needless else _no_style_noise(recipe)
     return line if why_not is None else f"{line}; no style noise, {why_not}"

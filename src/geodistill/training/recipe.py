@@ -95,7 +95,8 @@ def load_recipe(
     of_blocks = [key for values in blocks.values() for key in _dotted(values, known)]
     for key in [*_dotted(data, known), *of_blocks, *flags, *_dotted(asked, known)]:
         if not _is_known(key, known):
-            raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
+            mend = "it is trainer.accelerator" if key == "device" else "see 'geodistill fit --print_config'"
+            raise UnknownNameError("recipe key", key, known, mend)
     parser, defaults = _parser(kind)  # type: ignore[arg-type]  # mypy looks at the hash of instances
     named = plug.presets.get(preset, {})
     whole = partial(parser.parse_object, defaults=False)  # each is laid over all values

@@ -14,6 +14,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from geodistill.engine import shows_progress
 from geodistill.errors import GeodistillWarning, RecipeError, one_line, output_error
 from geodistill.files import atomic_path
 from geodistill.lazy import load
-from geodistill.methods.schema import Recipe
+from geodistill.methods.schema import Recipe, TrainerConfig
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.training.folder import run_identity
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
@@ -194,6 +195,25 @@ def one_value_error(error: ValueError) -> RecipeError | None:
         "at least 2: of one image's map of 1 x 1 there is no deviation",
         "set data.batch_size 2 or more, or another network.architecture",
     )
+
+
+def check_accelerator(config: TrainerConfig) -> None:
+    """Refuse an accelerator, or more of them, than this machine has, before anything is built for it.
+
+    Raises:
+        RecipeError: It has none such, or fewer.
+    """
+    usable = {name: known["accelerator"] for name, known in AcceleratorRegistry.items()}
+    usable = {name: kind for name, kind in usable.items() if kind.is_available()}
+    gpus = [name for name in ("cuda", "mps") if name in usable]
+    names = sorted({"auto", *usable, *(["gpu"] if gpus else [])})
+    if config.accelerator not in names:
+        raise RecipeError(f"trainer.accelerator {config.accelerator!r} on this machine", f"one of {', '.join(names)}")
+    name = gpus[0] if gpus and config.accelerator in ("auto", "gpu") else config.accelerator
+    if config.devices < 1:
+        raise RecipeError(f"trainer.devices {config.devices}", "at least 1")
+    if name in gpus and config.devices > (most := usable[name].auto_device_count()):  # a CPU takes any number
+        raise RecipeError(f"trainer.devices {config.devices} on this machine", f"at most {most}, its GPUs")
 
 
 Mixed = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -17,7 +17,7 @@ from geodistill.errors import ArtifactError, RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import MultiLevelNeck, UPerFusion, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
-from geodistill.nn.output import SegmentationOutput
+from geodistill.nn.output import SegmentationOutput, pad_to_multiple
 
 Architecture = Literal["unet", "upernet", "mask2former"]
 Pyramid = Literal["last", "blocks"]
@@ -302,14 +302,13 @@ class SepNetwork(nn.Module):
         return output
 
     def _hidden(self, image: Tensor) -> Hidden:
-        height, width = image.shape[-2:]
         # Blocks double sizes step by step, so every map must halve evenly; zero is the mean.
-        padded = F.pad(image, (0, -width % 32, 0, -height % 32))
+        padded = pad_to_multiple(image, 32)
         maps = self.encoder(padded)[-4:]
         hidden: Hidden = self.decoder(maps if self.neck is None else self.neck(maps), padded.shape[-2:])
         return hidden
 
     def _logits(self, head: nn.Module, hidden: Hidden, size: Sequence[int]) -> Tensor:
         height, width = size
-        logits: Tensor = head(hidden, (height + -height % 32, width + -width % 32))
+        logits: Tensor = head(hidden, [(side + 31) // 32 * 32 for side in size])
         return logits[..., :height, :width]

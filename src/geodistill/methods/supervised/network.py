@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
@@ -19,7 +18,7 @@ from geodistill.errors import GeodistillError, RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, checked_scale, rescale, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
-from geodistill.nn.output import SegmentationOutput
+from geodistill.nn.output import SegmentationOutput, pad_to_multiple
 
 Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn", "manet"]
 
@@ -138,10 +137,9 @@ class SupervisedNetwork(nn.Module):
         """
         whole = image.shape[-2:]
         image = rescale(image, self.scale)
-        height, width = image.shape[-2:]
         # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
         multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1
-        padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
+        padded = pad_to_multiple(image, multiple)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
             maps = self.encoder(padded)
         if self.neck is not None:

@@ -41,7 +41,10 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
 
 
-def test_a_look_for_weights_is_announced_before_it(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_look_for_weights_is_announced_before_it(
+    town: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")  # the client itself has read it already
     plan.plan_recipe("student", {"data.manifest": str(town)})
     assert "looking for the weights of mobilenetv2_100; HF_HUB_OFFLINE=1" in capsys.readouterr().err
     plan.plan_recipe("student", {"data.manifest": str(town), "network.encoder_weights": None})
@@ -94,7 +97,7 @@ def test_an_encoder_that_cannot_use_style_noise_gets_none(
     asked = {"data.manifest": town, "network.encoder": encoder, "network.frozen_encoder": frozen}
     recipe, lines = plan_recipe("student", asked)
     assert recipe.network.style_noise == share
-    assert lines[0].partition("--network.encoder_weights")[2] == line
+    assert lines[0].partition("--network.encoder_weights FILE or FOLDER")[2] == line
 
 
 def test_colours_that_tell_several_classes_apart_are_left_as_they_are(town: Path, tmp_path: Path) -> None:

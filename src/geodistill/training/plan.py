@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,8 +84,9 @@ def _missing_weights(recipe: Recipe) -> str | None:
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
     encoder = recipe.network.encoder
-    # Without a way to the hub its client tries again and again for most of a minute.
-    print(f"looking for the weights of {encoder}; HF_HUB_OFFLINE=1 looks on this machine alone", file=sys.stderr)
+    if not os.environ.get("HF_HUB_OFFLINE"):
+        # Without a way to the hub its client tries again and again for most of a minute.
+        print(f"looking for the weights of {encoder}; HF_HUB_OFFLINE=1 looks on this machine alone", file=sys.stderr)
     try:
         build_encoder(encoder, 3, "pretrained")
     except ArtifactError as error:

@@ -103,14 +103,33 @@ def test_a_free_number_of_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_bound_to_one_size_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_transformer_is_exported_at_any_size(tmp_path: Path) -> None:
     segmenter = family("fcn-vit")
     blocks = segmenter.network.network.encoder.body.model.blocks
-    for middle in range(1, len(blocks) - 1):  # its position embeddings bind it, and not its depth
+    for middle in range(1, len(blocks) - 1):  # its position embeddings were bound to a size, and not its depth
         blocks[middle] = nn.Identity()
-    with pytest.raises(ArtifactError, match=r"on images of .* --size"):
+    to_onnx(segmenter, tmp_path / "network.onnx", size=None, batch=1)
+    for height, width in ((96, 96), (33, 57), (128, 64)):
+        assert parity(segmenter, tmp_path / "network.onnx", example(segmenter.spec, (1, height, width))) < PARITY
+
+
+def test_a_network_bound_to_one_size_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    class Placed(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.places = inner, nn.Parameter(torch.zeros(16, 16))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.inner(image) + self.places
+
+    segmenter = tiny_segmenter("context")
+    segmenter.network.network.second = Placed(segmenter.network.network.second)
+    with pytest.raises(ArtifactError, match="cannot be exported at any size"):
         to_onnx(segmenter, tmp_path / "network.onnx", size=None, batch=1)
     assert list(tmp_path.iterdir()) == []
+    to_onnx(segmenter, tmp_path / "network.onnx", size=16, batch=1)
+    with pytest.raises(ArtifactError, match=r"on images of .* --size"):
+        parity(tiny_segmenter("context"), tmp_path / "network.onnx", example(segmenter.spec, (1, 32, 32)))
 
 
 @pytest.mark.slow

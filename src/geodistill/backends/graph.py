@@ -21,6 +21,7 @@ from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.backends.text_inputs import TextSegmenter, one_prompt, prompt_inputs
 from geodistill.errors import ArtifactError, RecipeError, first_line
 from geodistill.files import atomic_path
+from geodistill.nn.output import ceil_div
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 
@@ -244,7 +245,7 @@ def _whole_padding() -> Iterator[None]:
     from timm.layers import padding
 
     def same(x: int, kernel_size: int, stride: int, dilation: int) -> int:
-        return max(((x + stride - 1) // stride - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
+        return max((ceil_div(x, stride) - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
 
     before = padding.get_same_padding
     padding.get_same_padding = same

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError, first_line
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
-from geodistill.nn.output import pad_to_multiple
+from geodistill.nn.output import ceil_div, pad_to_multiple
 
 if TYPE_CHECKING:
     from geodistill.nn.encoder_weights import LocalWeights
@@ -96,8 +96,7 @@ class Encoder(nn.Module):
         else:
             self.check_given()
             maps = self.body.forward_given(padded, given)
-        # As in `pad_to_multiple`, nothing negative is divided.
-        sizes = [((height + s - 1) // s, (width + s - 1) // s) for s in self.strides]
+        sizes = [(ceil_div(height, s), ceil_div(width, s)) for s in self.strides]
         cropped = [m[..., :h, :w] for m, (h, w) in zip(maps, sizes, strict=True)]
         if self.norms is not None:
             normed = zip(self.norms, cropped, strict=True)

@@ -51,12 +51,19 @@ class Normalised(nn.Module):
         return (image - self.mean) / self.std
 
 
+def ceil_div(side: int, part: int) -> int:
+    """Return into how many parts a side is divided, the last one cut or not.
+
+    ONNX divides towards zero, so nothing negative is divided; and a free side's rounded fraction is not simplified.
+    """
+    return (side + part - 1) // part
+
+
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad ``(B, C, H, W)`` with zeros, at the bottom and right, to the next multiples of a number."""
     # Rounded up by a product: with a free height exporters simplify m * floor((H + m - 1) / m) when a layer halves it.
-    # By a remainder, H + (-H mod m), the formula grows from layer to layer, and one export took an hour. ONNX divides
-    # towards zero, so nothing negative is divided.
-    height, width = ((side + multiple - 1) // multiple * multiple for side in image.shape[-2:])
+    # By a remainder, H + (-H mod m), the formula grows from layer to layer, and one export took an hour.
+    height, width = (ceil_div(side, multiple) * multiple for side in image.shape[-2:])
     return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 

@@ -138,7 +138,7 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
 def alpha_bands(file: DatasetReader) -> list[int]:
     """Return the bands tagged as alpha that hold opacity; none where there is no other band."""
     tagged = [i for i, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
-    if _may_be_guessed(file):
+    if tagged and _may_be_guessed(file):
         tagged = [i for i in tagged if _holds_alpha(file, i)]
     return tagged if len(tagged) < file.count else []
 

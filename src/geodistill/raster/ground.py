@@ -97,7 +97,7 @@ class Ground:
             return 0.0
         width, height = self._grid.width, self._grid.height
         west = self.coordinates(np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64))[:, 0].min()
-        return 360.0 * math.floor((float(west) + 180) / 360)
+        return _whole_turns(west)
 
     def coordinates(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return points ``(N, 2)`` in pixels, columns first, the first pixel's corner at 0, 0, as points in the CRS."""
@@ -251,6 +251,11 @@ def _spread(areas: NDArray[np.float64], nodes: NDArray[np.float64], first: int, 
     return np.stack(spread, axis=1)
 
 
+def _whole_turns(west: float) -> float:
+    """Return by how many degrees, whole turns, a longitude lies beyond 180 or -180."""
+    return 360.0 * math.floor((float(west) + 180) / 360)
+
+
 def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Polygon | None:
     """Return the unbroken outline of a grid, or of a window of it, in longitudes (from -180..180 on) and latitudes.
 
@@ -270,7 +275,7 @@ def outline_in_degrees(grid: Grid, window: Window | None = None) -> shapely.Poly
     lon = np.unwrap(lon, period=360)
     if at_pole or abs(lon[-1] - lon[0]) > 180:
         lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90, 90], lat.mean()))
-    return shapely.Polygon(np.column_stack([lon - 360 * np.floor((lon.min() + 180) / 360), lat]))
+    return shapely.Polygon(np.column_stack([lon - _whole_turns(lon.min()), lat]))
 
 
 def _from_pole(

@@ -40,7 +40,8 @@ def mosaic(sources: Sequence[str]) -> str:
         if max(width, height) >= 2**31:
             raise DataError(f"a mosaic of {width} x {height} pixels", f"less than {2**31} along a side")
         t = first.transform @ Affine.translation(left, top)
-        alpha = [i for i in alpha_bands(first) if all(i in alpha_bands(file) for file in files)]
+        of_parts = [alpha_bands(file) for file in files]
+        alpha = [i for i in of_parts[0] if all(i in part for part in of_parts)]
         names = [_masked_by(alpha, source, file) for source, file in zip(sources, files, strict=True)]
         parts = [(name, f, (x - left, y - top)) for name, f, (x, y) in zip(names, files, places, strict=True)]
         parts.reverse()  # what comes later in the text lies on top

@@ -62,8 +62,8 @@ def stack(sources: Sequence[str]) -> str:
         finest = min(files, key=lambda file: abs(file.transform.determinant))
         bands: list[str] = []
         for source, file in zip(sources, files, strict=True):
-            place = _place(source, file, finest)
-            bands += [_band(len(bands) + i, source, file, i, place) for i in file.indexes]
+            place, alpha = _place(source, file, finest), alpha_bands(file)
+            bands += [_band(len(bands) + i, source, file, i, place, alpha) for i in file.indexes]
         return virtual_raster(finest, finest.width, finest.height, finest.transform, "".join(bands))
     except RasterioError as error:
         raise DataError(f"{', '.join(sources)} cannot be read together ({error})", "band files of one scene") from error
@@ -136,7 +136,14 @@ def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[flo
     return left, top, right - left, bottom - top
 
 
-def _band(number: int, source: str, file: DatasetReader, index: int, place: tuple[float, float, float, float]) -> str:
+def _band(
+    number: int,
+    source: str,
+    file: DatasetReader,
+    index: int,
+    place: tuple[float, float, float, float],
+    alpha: Collection[int],
+) -> str:
     name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
     nodata = file.nodatavals[index - 1]
     x, y, width, height = place
@@ -151,4 +158,4 @@ def _band(number: int, source: str, file: DatasetReader, index: int, place: tupl
     if masked:
         mask = f"<SimpleSource>{opened}<SourceBand>mask,{index}</SourceBand>{part}</SimpleSource>"
         sources += mask_band(mask)
-    return virtual_band(number, file, index, name, sources, alpha_bands(file))
+    return virtual_band(number, file, index, name, sources, alpha)

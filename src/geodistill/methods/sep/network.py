@@ -17,7 +17,7 @@ from geodistill.errors import ArtifactError, RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import MultiLevelNeck, UPerFusion, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
-from geodistill.nn.output import SegmentationOutput, pad_to_multiple
+from geodistill.nn.output import SegmentationOutput, ceil_div, pad_to_multiple
 
 Architecture = Literal["unet", "upernet", "mask2former"]
 Pyramid = Literal["last", "blocks"]
@@ -310,5 +310,5 @@ class SepNetwork(nn.Module):
 
     def _logits(self, head: nn.Module, hidden: Hidden, size: Sequence[int]) -> Tensor:
         height, width = size
-        logits: Tensor = head(hidden, [(side + 31) // 32 * 32 for side in size])
+        logits: Tensor = head(hidden, [ceil_div(side, 32) * 32 for side in size])
         return logits[..., :height, :width]

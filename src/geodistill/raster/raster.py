@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
@@ -89,7 +89,7 @@ class Raster:
             self._descriptions, self._tags = self._file.descriptions, self._file.tags()
         except UnicodeDecodeError:  # names of bands in another encoding
             self._descriptions, self._tags = (None,) * self._file.count, {}
-        self._alpha = alpha_bands(self._file)
+        self._alpha = alpha_bands(self._file) if ColorInterp.alpha in self._file.colorinterp else []
         self._indexes = [i for i in self._file.indexes if i not in self._alpha]
         self._palette = colour_table(self._file, self._indexes[0]) if len(self._indexes) == 1 else None
         self._colours = [0, 1, 2]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine_tasks import defect, die, refuse_name, refuse_three, square, tell, threads
+from engine_tasks import defect, die, refuse_name, refuse_three, refuse_three_and_rest, square, tell, threads
 from geodistill.engine import TRIES, WorkerError, run_tasks
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from where import SUPPORT
@@ -71,12 +71,13 @@ def test_failures_are_results_and_the_run_goes_on(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_failure_ends_the_run(workers: int) -> None:
     values: list[int | None] = []
-    results = run_tasks(refuse_three, range(2000), workers=workers, keep_going=False)
+    results = run_tasks(refuse_three_and_rest, range(1000), workers=workers, keep_going=False)
     with pytest.raises(DataError, match="item 3"):
         values.extend(result.value for result in results)
     assert None not in values
     assert {0, 1, 2} <= set(values)
-    assert len(values) <= 2 + 2 * workers
+    # Others go on until the refusal comes, however late the machine lets it: 10 s late, not to the end.
+    assert len(values) < 200 * workers
 
 
 def test_errors_of_every_kind_cross_processes() -> None:

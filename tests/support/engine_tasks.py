@@ -19,6 +19,13 @@ def refuse_three(value: int) -> int:
     return value
 
 
+def refuse_three_and_rest(value: int) -> int:
+    """As `refuse_three`, with time to hear of the refusal while the items after it are worked on."""
+    if value > 3:
+        time.sleep(0.05)
+    return refuse_three(value)
+
+
 def refuse_name(value: int) -> int:
     raise UnknownNameError("number", str(value), ["one", "two"])
 

@@ -41,16 +41,6 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
 
 
-def test_a_look_for_weights_is_announced_before_it(
-    town: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE")  # the client itself has read it already
-    plan.plan_recipe("student", {"data.manifest": str(town)})
-    assert "looking for the weights of mobilenetv2_100; HF_HUB_OFFLINE=1" in capsys.readouterr().err
-    plan.plan_recipe("student", {"data.manifest": str(town), "network.encoder_weights": None})
-    assert not capsys.readouterr().err
-
-
 def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "build_encoder", lambda *arguments: None)
     recipe, lines = plan_recipe("student", {"data.manifest": town})

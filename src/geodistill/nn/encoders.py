@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,8 @@ def build_encoder(
         raise ArtifactError(f"weights {local.path} are of {local.encoder}", full_name, "name that encoder")
     request = BodyRequest(base, in_channels, options, hub, local, None if indices is None else tuple(indices))
     try:
-        body = build_body(request)
+        with load("geodistill.offline:local_where_unreachable")() if hub else nullcontext():
+            body = build_body(request)
     except (TypeError, AssertionError, NotImplementedError, IndexError) as error:
         raise RecipeError(f"encoder {name} cannot give these feature maps ({first_line(error)})", "another") from error
     except (RuntimeError, OSError, ValueError) as error:

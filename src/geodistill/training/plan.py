@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,12 +81,8 @@ def _missing_weights(recipe: Recipe) -> str | None:
     """Return what is missing where pretrained weights are asked for and not available."""
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
-    encoder = recipe.network.encoder
-    if not os.environ.get("HF_HUB_OFFLINE"):
-        # Without a way to the hub its client tries again and again for most of a minute.
-        print(f"looking for the weights of {encoder}; HF_HUB_OFFLINE=1 looks on this machine alone", file=sys.stderr)
     try:
-        build_encoder(encoder, 3, "pretrained")
+        build_encoder(recipe.network.encoder, 3, "pretrained")
     except ArtifactError as error:
         return error.received
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, first_line
 from geodistill.label.segmenters.resample import TileFrame
+from geodistill.lazy import load
 from geodistill.nn.device import resolve_device
 
 
@@ -89,17 +91,18 @@ def load_network(family: str, weights: str, device: str) -> SamNetwork:
         raise ArtifactError(f"{weights} is no directory", "a directory with config.json and model.safetensors")
     source = str(folder) if folder.is_dir() else weights
     try:
-        kind = transformers.AutoConfig.from_pretrained(source, local_files_only=folder.is_dir()).model_type
-        if kind not in chosen.kinds:
-            raise ArtifactError(f"{weights} holds a network of kind {kind!r}", f"one of {', '.join(chosen.kinds)}")
-        model, loading = getattr(transformers, chosen.model).from_pretrained(
-            source,
-            use_safetensors=True,
-            local_files_only=folder.is_dir(),
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-        processor = _processor(chosen, source, folder.is_dir(), model)
+        with nullcontext() if folder.is_dir() else load("geodistill.offline:local_where_unreachable")():
+            kind = transformers.AutoConfig.from_pretrained(source, local_files_only=folder.is_dir()).model_type
+            if kind not in chosen.kinds:
+                raise ArtifactError(f"{weights} holds a network of kind {kind!r}", f"one of {', '.join(chosen.kinds)}")
+            model, loading = getattr(transformers, chosen.model).from_pretrained(
+                source,
+                use_safetensors=True,
+                local_files_only=folder.is_dir(),
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
+            processor = _processor(chosen, source, folder.is_dir(), model)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(weights, folder.is_dir(), error) from error
     missing = sorted(loading["missing_keys"])

@@ -29,7 +29,7 @@ def local_where_unreachable() -> Iterator[None]:
 
 
 def _answers(address: str) -> bool:
-    """Whether there is a way to an address, be it to a refusal or to a certificate, which the client is to judge."""
+    """Whether there is a way to an address, be it to a refusal or to a certificate, which is the client's matter."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=ANSWER_SECONDS).close()
     except HTTPError:

@@ -164,9 +164,8 @@ def build_encoder(
     """
     base, options = parse_name(name)
     hub = weights == "pretrained"
-    local: LocalWeights | None = None
-    if weights is not None and not hub:
-        local = load("geodistill.nn.encoder_weights:read_weights")(weights)
+    named = weights is not None and not hub
+    local: LocalWeights | None = load("geodistill.nn.encoder_weights:read_weights")(weights) if named else None
     if local is not None and local.architecture not in (None, base.split(".")[0]):
         raise ArtifactError(f"weights {local.path} are of {local.architecture}", base, "name that encoder")
     if local is not None and local.pad_type is not None:

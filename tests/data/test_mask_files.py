@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from factories import make_picture, make_raster
-from geodistill.data.mask_files import decode_mask, infer_legend, label_counts, read_mask, strips
+from geodistill.data.inferred_legend import infer_legend
+from geodistill.data.mask_files import decode_mask, label_counts, read_mask, strips
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -101,6 +102,38 @@ class TestReadMask:
         with pytest.raises(DataError, match="colour #090963"):
             read_mask(path, TOWN)
 
+    @pytest.mark.parametrize(
+        ("suffix", "palette"),
+        [
+            (".tif", [(0, 0, 0), (0, 0, 200), (200, 0, 0), (0, 200, 200)]),  # filled up with black
+            (".png", [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]),
+            (".png", [(grey,) * 3 for grey in range(256)]),
+            (".tif", [(230, 230, 230), (0, 0, 230), (230, 0, 0), (10, 10, 10), (0, 230, 0)]),
+            (".tif", [(255, 255, 255), (0, 0, 255), (255, 0, 0), (230, 230, 0), *[(0, 0, 0)] * 251, (9, 9, 9)]),
+        ],
+    )
+    def test_a_single_colour_of_another_class_leaves_a_palette_for_display(
+        self, tmp_path: Path, suffix: str, palette: list[tuple[int, int, int]]
+    ) -> None:
+        colours = ((255, 255, 255), (0, 0, 255), (255, 0, 0), (255, 255, 0), (0, 0, 0))
+        legend = Legend(("impervious", "building", "clutter", "car", "boundary"), colours)
+        stored, path = np.array([[0, 1, 2, 3]], np.uint8), tmp_path / f"m{suffix}"
+        if suffix == ".png":
+            make_picture(path, stored, palette)
+        else:
+            make_raster(path, pixels=stored[None], palette=palette)
+        assert read_mask(path, legend).tolist() == [[0, 1, 2, 3]]
+
+    def test_a_partial_palette_filled_up_with_black_is_read_by_value(self, tmp_path: Path) -> None:
+        legend = Legend(("ground", "building", "road"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+        palette = [(0, 0, 0), (200, 0, 0)]
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 1, 2]]], np.uint8), palette=palette)
+        assert read_mask(path, legend).tolist() == [[0, 1, 2]]
+
+    def test_an_ignored_colour_at_the_value_of_a_class_is_ignored(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", np.array([[0, 1, 2]]), [*TOWN.colours[:2], (0, 0, 0)])
+        assert read_mask(path, TOWN).tolist() == [[0, 1, 255]]
+
     def test_palette_for_display_is_read_by_index(self, tmp_path: Path) -> None:
         legend = Legend(("ground", "building"), ((0, 0, 0), (200, 0, 0)))
         path = make_picture(tmp_path / "m.png", np.array([[0, 1]]), [(0, 0, 0), (255, 255, 255)])
@@ -161,94 +194,6 @@ class TestReadMask:
         path = make_raster(tmp_path / "m.tif", channels=channels, dtype=dtype)
         with pytest.raises(DataError, match=f"{channels} bands of {dtype}"):
             read_mask(path, TOWN)
-
-
-class TestInferLegend:
-    def infer(self, tmp_path: Path, *values: list[int], palette: list[tuple[int, int, int]] | None = None) -> Legend:
-        paths = [make_picture(tmp_path / f"{i}.png", np.array([v]), palette) for i, v in enumerate(values)]
-        return infer_legend(paths)
-
-    def test_values_over_all_files(self, tmp_path: Path) -> None:
-        legend = self.infer(tmp_path, [0, 3], [3, 1])
-        assert legend.values == (0, 1, 3)
-        assert legend.names == ("class0", "class1", "class3")
-
-    def test_black_and_white(self, tmp_path: Path) -> None:
-        legend = self.infer(tmp_path, [0, 255])
-        assert (legend.names, legend.values) == (("background", "foreground"), (0, 255))
-
-    def test_255_beside_classes_is_ignored(self, tmp_path: Path) -> None:
-        legend = self.infer(tmp_path, [0, 1, 255])
-        assert (legend.values, legend.ignore_values) == ((0, 1), (255,))
-
-    @pytest.mark.parametrize(
-        ("values", "nodata", "names", "classes"),
-        [
-            ([0, 1], 0, ("background", "class1"), (0, 1)),
-            ([0, 1, 4], 0, ("background", "class1", "class4"), (0, 1, 4)),
-            ([0, 255], 0, ("background", "foreground"), (0, 255)),
-            ([0, 1, 9], 9, ("class0", "class1"), (0, 1)),
-        ],
-    )
-    def test_a_background_that_is_nodata(
-        self, tmp_path: Path, values: list[int], nodata: int, names: tuple[str, ...], classes: tuple[int, ...]
-    ) -> None:
-        path = make_raster(tmp_path / "m.tif", pixels=np.array([[values]], np.uint8), nodata=nodata)
-        legend = infer_legend([path])
-        assert (legend.names, legend.values) == (names, classes)
-        assert read_mask(path, legend).tolist() == [
-            [classes.index(value) if value in classes else 255 for value in values]
-        ]
-
-    def test_palette_gives_names_and_colours(self, tmp_path: Path) -> None:
-        legend = self.infer(tmp_path, [0, 1], palette=[(60, 16, 152), (132, 41, 246)])
-        assert legend.names == ("#3c1098", "#8429f6")
-        assert legend.colours == ((60, 16, 152), (132, 41, 246))
-
-    def test_palettes_that_differ_name_colours_and_not_values(self, tmp_path: Path) -> None:
-        one = make_picture(tmp_path / "a.png", np.array([[0, 1]]), [(1, 2, 255), (7, 8, 9)])
-        two = make_picture(tmp_path / "b.png", np.array([[0, 1]]), [(7, 8, 9), (3, 3, 3)])
-        legend = infer_legend([one, two])
-        assert legend.colours == ((1, 2, 255), (3, 3, 3), (7, 8, 9))
-        assert [read_mask(path, legend).tolist() for path in (one, two)] == [[[0, 2]], [[2, 1]]]
-        plain = make_picture(tmp_path / "c.png", np.zeros((2, 2), np.uint8))
-        with pytest.raises(DataError, match="scan them apart"):
-            infer_legend([one, two, plain])
-
-    def test_colours_name_themselves(self, tmp_path: Path) -> None:
-        path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
-        assert infer_legend([path]).names == ("#0102ff",)
-
-    def test_a_palette_beside_masks_of_colours_is_read_as_its_colours(self, tmp_path: Path) -> None:
-        colours = make_picture(tmp_path / "a.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
-        palette = Image.new("P", (2, 1))
-        palette.putpalette((1, 2, 255, 7, 8, 9, 0, 0, 0))
-        palette.putdata([0, 1])
-        palette.save(tmp_path / "b.png")
-        legend = infer_legend([colours, tmp_path / "b.png"])
-        assert legend.colours == ((1, 2, 255), (7, 8, 9))
-        assert read_mask(tmp_path / "b.png", legend).tolist() == [[0, 1]]
-        plain = make_picture(tmp_path / "c.png", np.zeros((2, 2), np.uint8))
-        with pytest.raises(DataError, match="scan them apart"):
-            infer_legend([colours, plain])
-
-    def test_a_picture_needs_a_legend(self, tmp_path: Path) -> None:
-        pixels = np.stack([np.arange(100).reshape(10, 10)] * 3, -1).astype(np.uint8)
-        with pytest.raises(DataError, match="no legend is given"):
-            infer_legend([make_picture(tmp_path / "m.png", pixels)])
-
-    @pytest.mark.parametrize("pixels", [np.arange(100.0), np.array([0.5, 1]), np.array([-1.0, 1])])
-    def test_pictures_are_no_labels(self, tmp_path: Path, pixels: np.ndarray) -> None:
-        path = make_raster(tmp_path / "m.tif", pixels=pixels.reshape(1, 1, -1).astype(np.float32))
-        with pytest.raises(DataError, match="give a legend"):
-            infer_legend([path])
-
-    def test_a_broken_mask_does_not_hide_the_others(self, tmp_path: Path) -> None:
-        (tmp_path / "bad.png").write_bytes(b"no")
-        good = make_picture(tmp_path / "good.png", np.array([[0, 1]]))
-        assert infer_legend([tmp_path / "bad.png", good]).values == (0, 1)
-        with pytest.raises(DataError, match="without a single label"):
-            infer_legend([tmp_path / "bad.png"])
 
 
 @given(st.integers(0, 3000), st.integers(1, 50_000), st.integers(0, 5))

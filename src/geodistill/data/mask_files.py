@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend, default_colours, hexadecimal
 
-MAX_INFERRED_CLASSES = 64
-"""A mask without legend and with more distinct values than this is taken for a picture, not for labels."""
+BLACK: Colour = (0, 0, 0)
 
 STRIP_PIXELS = 4_000_000
 """Pixels read at once where a whole file is walked through."""
@@ -106,20 +105,22 @@ def decode_mask(
 def means_colours(palette: Mapping[int, tuple[int, ...]], legend: Legend) -> bool:
     """Whether the colours of a mask's palette say what its classes are, not the numbers of its entries.
 
-    They do where the palette holds every colour of the legend; and, of a legend whose colours were chosen, where it
-    holds no others, or that of a class at the value of another. A file that was made small has the colours that occur
-    in it alone, in an order of its own.
+    They do where the palette holds every colour of the legend. A file that was made small has the colours that occur
+    in it alone, in an order of its own: of a legend whose colours were chosen, most entries are colours, and one
+    stands at the value of another class. One alone says nothing: black is an entry of nearly every palette.
     """
     colours = {value: colour[:3] for value, colour in palette.items()}
     if set(legend.colours) <= set(colours.values()):
         return True
     if legend.colours == default_colours(len(legend)):
         return False
+    # GeoTIFF fills up with black.
+    filled = list(colours.values()).count(BLACK) > 1
+    entries = {value: colour for value, colour in colours.items() if not (filled and colour == BLACK)}
+    known = {v: colour for v, colour in entries.items() if colour in (*legend.colours, *legend.ignore_colours)}
     of_values = dict(zip(legend.values, legend.colours, strict=True))
-    moved = any(colours[v] in legend.colours and colours[v] != of_values[v] for v in colours.keys() & of_values.keys())
-    last = max((value for value, colour in colours.items() if any(colour)), default=0)  # GeoTIFF fills up with black
-    entries = {colour for value, colour in colours.items() if value <= last}
-    return moved or entries <= {*legend.colours, *legend.ignore_colours}
+    moved = any(of_values.get(v) != c and (v in of_values or c in legend.colours) for v, c in known.items())
+    return moved and 2 * len(known) > len(entries)
 
 
 def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int | Colour, int]:
@@ -185,11 +186,11 @@ def unknown_labels_error(path: Path, unnamed: dict[int | Colour, int], legend: L
     return DataError(
         f"mask {path} has {kind} {named}{more} outside the legend",
         f"{kind}s among {', '.join(str(v) for v in known)}",
-        _mend(path, "name them in the legend, as classes or under 'ignore'"),
+        labels_mend(path, "name them in the legend, as classes or under 'ignore'"),
     )
 
 
-def _mend(path: Path, otherwise: str) -> str:
+def labels_mend(path: Path, otherwise: str) -> str:
     """Return what to do about labels that are not as expected; of a JPEG no legend could name them all."""
     if path.suffix.lower() in (".jpg", ".jpeg"):
         return "JPEG changes label values: export masks as PNG or GeoTIFF"
@@ -220,128 +221,6 @@ def read_mask(
     if unnamed and not ignore_unknown:
         raise unknown_labels_error(Path(path), unnamed, legend)
     return indices
-
-
-def infer_legend(paths: Iterable[Path]) -> Legend:
-    """Make a legend from the values found in single-band masks, or the colours of those of three bands.
-
-    Names and colours come from the masks' palette where they have one; where their palettes have other colours at one
-    value, the colours are the classes. Without a palette names are ``class0``, ``class1`` ... A
-    value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
-    files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
-    so. Colours are named by themselves, ``#rrggbb``; beside masks of three bands those of a palette count as such.
-    Files that cannot be read are passed over here; they are reported where the data are measured.
-
-    Raises:
-        DataError: The masks have too many values or colours to be classes, or are of both kinds.
-    """
-    counts: dict[int, int] = {}
-    colours, painted = set[Colour](), set[Colour]()
-    palette: dict[int, Colour] = {}
-    first: Path | None = None
-    hidden, plain, differing = 0, False, False
-    for path in paths:
-        try:
-            with Raster(path) as raster:
-                if raster.label_channels != 1:
-                    _add_colours(raster, colours)
-                    first = first or path
-                    continue
-                file_palette = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
-                for strip in strips(raster.grid.whole):
-                    values, behind = _count_values(raster, strip, counts)
-                    hidden += behind
-                    plain = plain or not values <= file_palette.keys()
-                    shown = {value: file_palette[value] for value in values & file_palette.keys()}
-                    differing = differing or any(palette.get(v, colour) != colour for v, colour in shown.items())
-                    palette |= shown
-                    painted.update(shown.values())
-        except _LegendNeededError:
-            raise
-        except DataError:
-            continue
-        first = first or path
-    if (colours or differing) and plain:
-        raise _LegendNeededError(
-            f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
-        )
-    if colours or differing:
-        colours |= painted
-        return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
-    if not counts:
-        raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
-    background = bool(hidden) and 0 not in counts
-    return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
-
-
-def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> tuple[set[int], int]:
-    """Add the pixels of each value to ``counts``.
-
-    Returns:
-        The values, and how many pixels of value 0 nodata or alpha hides.
-    """
-    pixels, valid, hidden = raster.read_labels(strip)
-    values, numbers = np.unique(pixels[0][valid], return_counts=True)
-    for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
-        counts[int(value)] = counts.get(int(value), 0) + number
-    whole = bool((values == np.floor(values)).all())
-    if len(counts) > MAX_INFERRED_CLASSES or values.min(initial=0) < 0 or not whole:
-        raise _LegendNeededError(
-            f"mask {raster.path} has values such as {', '.join(map(str, values[:8].tolist()))}",
-            f"up to {MAX_INFERRED_CLASSES} class values from 0",
-            _mend(raster.path, "give a legend if these are labels"),
-        )
-    return {int(value) for value in values.tolist()}, int(np.count_nonzero(pixels[0][hidden] == 0))
-
-
-def _add_colours(raster: Raster, colours: set[Colour]) -> None:
-    """Add the colours of a mask to those found before.
-
-    Raises:
-        DataError: It has other bands than three of 8 bits, or there are more colours than classes might be.
-    """
-    if raster.label_channels != 3 or raster.label_dtype != np.uint8:
-        raise _needs_legend(raster)
-    for strip in strips(raster.grid.whole):
-        pixels, valid, _ = raster.read_labels(strip)
-        packed = pixels[:, valid].astype(np.uint32)
-        values = np.unique(packed[0] << 16 | packed[1] << 8 | packed[2]).tolist()
-        colours.update((value >> 16, value >> 8 & 255, value & 255) for value in values[: MAX_INFERRED_CLASSES + 1])
-        if len(colours) > MAX_INFERRED_CLASSES:
-            raise _needs_legend(raster)
-
-
-class _LegendNeededError(DataError):
-    """No legend can be made from these masks."""
-
-
-def _needs_legend(raster: Raster) -> _LegendNeededError:
-    """Refuse a colour mask, naming the colours its first rows hold so that a legend is soon written."""
-    window = Window(0, 0, min(raster.grid.height, 2048), min(raster.grid.width, 2048))
-    listed_colours = ""
-    if raster.label_channels == 3 and raster.label_dtype == np.uint8:
-        pixels, _, _ = raster.read_labels(window)
-        colours, numbers = np.unique(pixels.reshape(3, -1), axis=1, return_counts=True)
-        order = np.argsort(-numbers)[:6]
-        names = [label_name((int(r), int(g), int(b))) for r, g, b in colours[:, order].T]
-        listed_colours = f" (its colours: {', '.join(names)})"
-    return _LegendNeededError(
-        f"mask {raster.path} has {raster.label_channels} bands{listed_colours} and no legend is given",
-        "a legend file that names each colour's class",
-        _mend(raster.path, "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend"),
-    )
-
-
-def _legend_of_values(values: list[int], palette: dict[int, Colour], background: bool) -> Legend:
-    if values == [0, 255]:
-        return Legend(("background", "foreground"), values=(0, 255))
-    ignored = (IGNORE_INDEX,) if IGNORE_INDEX in values and len(values) > 1 else ()
-    classes = tuple(value for value in values if value not in ignored)
-    colours = tuple(palette.get(value, (0, 0, 0)) for value in classes)
-    if palette and len(set(colours)) == len(colours):
-        return Legend(tuple(label_name(c) for c in colours), colours, classes, ignored)
-    names = tuple("background" if background and value == 0 else f"class{value}" for value in classes)
-    return Legend(names, values=classes, ignore_values=ignored)
 
 
 def label_counts(indices: NDArray[np.uint8], classes: int) -> tuple[NDArray[np.int64], int]:

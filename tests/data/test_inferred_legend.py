@@ -9,7 +9,7 @@ from PIL import Image
 from factories import make_picture, make_raster
 from geodistill.data.inferred_legend import infer_legend
 from geodistill.data.mask_files import read_mask
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.spec import Legend
 
 
@@ -64,6 +64,26 @@ class TestInferLegend:
         plain = make_picture(tmp_path / "c.png", np.zeros((2, 2), np.uint8))
         with pytest.raises(DataError, match="scan them apart"):
             infer_legend([one, two, plain])
+
+    @pytest.mark.parametrize(
+        "palettes",
+        [
+            [
+                [tuple(colour) for colour in np.random.default_rng(i).integers(0, 255, (3, 3)).tolist()]
+                for i in range(5)
+            ],
+            [[(0, 0, 0), (255, 0, 0), (0, 255, 0)], [(0, 0, 0), (254, 0, 0), (0, 255, 0)]],
+        ],
+    )
+    def test_a_colour_table_per_file_leaves_the_values_the_classes(
+        self, tmp_path: Path, palettes: list[list[tuple[int, int, int]]]
+    ) -> None:
+        labels = np.array([[0, 1, 2]])
+        paths = [make_picture(tmp_path / f"{i}.png", labels, palette) for i, palette in enumerate(palettes)]
+        with pytest.warns(GeodistillWarning, match=r"0\.png has #\w{6} at value [01], .*1\.png has #\w{6}: the values"):
+            legend = infer_legend(paths)
+        assert legend.names == ("class0", "class1", "class2")
+        assert all(read_mask(path, legend).tolist() == labels.tolist() for path in paths)
 
     def test_colours_name_themselves(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from geodistill.data.mask_files import label_name, labels_mend, strips
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -20,21 +23,23 @@ MAX_INFERRED_CLASSES = 64
 def infer_legend(paths: Iterable[Path]) -> Legend:
     """Make a legend from the values found in single-band masks, or the colours of those of three bands.
 
-    Names and colours come from the masks' palette where they have one; where their palettes have other colours at one
-    value, the colours are the classes. Without a palette names are ``class0``, ``class1`` ... A
-    value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
-    files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
-    so. Colours are named by themselves, ``#rrggbb``; beside masks of three bands those of a palette count as such.
+    Names and colours come from the masks' palette where they have one. Where their palettes have several colours at one
+    value, the colours are the classes if these stand at other values too, as in files that number the colours that
+    occur in them; other tables say nothing, and the values are the classes, with a warning. Names are then, and
+    without a palette, ``class0``, ``class1`` ... A value 255 beside others means "ignored", but exactly 0 and 255 mean
+    background and foreground. A value 0 that the files call nodata, or leave transparent, is the class ``background``:
+    tools that burn shapes into a raster write it so. Colours are named by themselves, ``#rrggbb``; beside masks of
+    three bands those of a palette count as such.
     Files that cannot be read are passed over here; they are reported where the data are measured.
 
     Raises:
         DataError: The masks have too many values or colours to be classes, or are of both kinds.
     """
     counts: dict[int, int] = {}
-    colours, painted = set[Colour](), set[Colour]()
-    palette: dict[int, Colour] = {}
+    colours = set[Colour]()
+    palettes: dict[int, dict[Colour, Path]] = {}
     first: Path | None = None
-    hidden, plain, differing = 0, False, False
+    hidden, plain = 0, False
     for path in paths:
         try:
             with Raster(path) as raster:
@@ -47,26 +52,45 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                     values, behind = _count_values(raster, strip, counts)
                     hidden += behind
                     plain = plain or not values <= file_palette.keys()
-                    shown = {value: file_palette[value] for value in values & file_palette.keys()}
-                    differing = differing or any(palette.get(v, colour) != colour for v, colour in shown.items())
-                    palette |= shown
-                    painted.update(shown.values())
+                    for value in values & file_palette.keys():
+                        palettes.setdefault(value, {}).setdefault(file_palette[value], path)
         except _LegendNeededError:
             raise
         except DataError:
             continue
         first = first or path
-    if (colours or differing) and plain:
+    by_colour = bool(colours) or _number_anew(palettes)
+    if by_colour and plain:
         raise _LegendNeededError(
             f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
         )
-    if colours or differing:
-        colours |= painted
+    if by_colour:
+        colours.update(*palettes.values())
         return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
     if not counts:
         raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
     background = bool(hidden) and 0 not in counts
+    palette = {} if _warn_differing(palettes) else {value: next(iter(at)) for value, at in palettes.items()}
     return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
+
+
+def _number_anew(palettes: Mapping[int, Mapping[Colour, Path]]) -> bool:
+    """Whether most values that have several colours have one that stands at another value too."""
+    values = Counter(colour for at in palettes.values() for colour in at)
+    several = [any(values[colour] > 1 for colour in at) for at in palettes.values() if len(at) > 1]
+    return 2 * sum(several) > len(several)
+
+
+def _warn_differing(palettes: Mapping[int, Mapping[Colour, Path]]) -> bool:
+    """Warn where two masks have other colours at one value, and return whether any have."""
+    for value, at in sorted(palettes.items()):
+        if len(at) > 1:
+            (one, first), (other, second) = islice(at.items(), 2)
+            differ = f"{first} has {label_name(one)} at value {value}, {second} has {label_name(other)}"
+            taken = "the values are taken as the classes; if the colours are meant, give them as the legend"
+            warnings.warn(f"{differ}: {taken}", GeodistillWarning, stacklevel=3)
+            return True
+    return False
 
 
 def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> tuple[set[int], int]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
+from geodistill.data.inferred_legend import infer_legend
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.inferred_legend import infer_legend
 from geodistill.data.mask_files import legend_text, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide

@@ -153,6 +153,28 @@ class TestReads:
             assert np.array_equal(read, pixels)
             assert valid.all()
 
+    @pytest.mark.parametrize("width", [200, 0])
+    def test_alpha_of_an_image_with_data_at_its_edge_alone_is_alpha_beside_nodata_too(
+        self, tmp_path: Path, width: int
+    ) -> None:
+        shown = np.zeros((1024, 1024), bool)
+        shown[:, :width] = True
+        pixels = np.where(shown, noise((3, 1024, 1024)) | 1, 0).astype(np.uint8)
+        path = make_raster(tmp_path / "a.tif", pixels=pixels, alpha=shown, nodata=0)
+        for source in (path, [path]):
+            with Raster(source) as raster:
+                assert raster.channels == 3
+                assert np.array_equal(raster.read()[1], shown)
+
+    def test_near_infrared_of_an_image_with_data_at_its_edge_alone_stays_a_band(self, tmp_path: Path) -> None:
+        pixels = noise((4, 1024, 1024)) | 1
+        pixels[..., 200:] = 0
+        path = tagged_as_alpha(tmp_path / "a.tif", pixels)
+        with rasterio.open(path, "r+") as file:
+            file.nodata = 0
+        with Raster(path) as raster:
+            assert raster.channels == 4
+
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)
         shown[30:] = False

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
@@ -155,18 +158,29 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
     """Whether a band tagged as alpha is mostly 0, 255 or the largest value, in five sampled places.
 
     GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
-    rasters say the same of it. Zeros alone may be water in near infrared: beside a nodata value they are no alpha.
+    rasters say the same of it. Zeros alone may be water in near infrared, or lie in the empty part of an image: beside
+    a nodata value the band is alpha only if it is mostly opaque wherever another band has data.
     """
-    opaque, clear, total = 0, 0, 0
     kind = np.dtype(file.dtypes[index - 1])
-    largest = np.iinfo(kind).max if kind.kind in "ui" else 1
-    for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+    opaque = (255, np.iinfo(kind).max if kind.kind in "ui" else 1)
+    alpha = _sample(file, [index], ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)))[0]
+    if 2 * np.isin(alpha, (0, *opaque)).sum() < alpha.size:
+        return False
+    if file.nodata is None or np.isin(alpha, opaque).any():
+        return True
+    others = [i for i in range(1, file.count + 1) if i != index]
+    places = [((row + 0.5) / 16, (col + 0.5) / 16) for row in range(16) for col in range(16)]
+    alpha, *bands = _sample(file, [index, *others], places)
+    shown = alpha[(np.array(bands) != file.nodata).any(0)]
+    return bool(2 * np.isin(shown, opaque).sum() >= shown.size)
+
+
+def _sample(file: DatasetReader, bands: list[int], places: Iterable[tuple[float, float]]) -> NDArray[Any]:
+    """Return what bands have within 16 pixels of places, shares of height and width; ``(N, P)``, readable ones only."""
+    samples = [np.zeros((len(bands), 0))]
+    for row, col in places:
         window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
-        try:
-            sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
-        except RasterioError:
-            continue
-        opaque += int(np.isin(sample, (255, largest)).sum())
-        clear += int((sample == 0).sum())
-        total += sample.size
-    return opaque + clear >= total / 2 and (opaque > 0 or file.nodata is None)
+        with suppress(RasterioError):
+            sample = file.read(bands, window=window.intersection(file.height, file.width).to_rasterio())
+            samples.append(sample.reshape(len(bands), -1))
+    return np.concatenate(samples, 1)

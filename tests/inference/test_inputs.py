@@ -77,6 +77,14 @@ def test_a_band_of_one_scene_may_have_several_files(files: list[str], tmp_path: 
     assert [Path(source).name for source in scene.sources] == [files[0].format(number) for number in (4, 3, 2)]
 
 
+@pytest.mark.parametrize("name", ["Banjul_GM_2020_B{}.tif", "clip_GM_B{}.tif"])
+def test_a_name_with_the_letters_of_gap_masks_is_no_gap_mask(name: str, tmp_path: Path) -> None:
+    for number in (2, 3, 4):
+        band_file(tmp_path / name.format(number), number, 20)
+    (scene,) = find_scenes([tmp_path], bands=("b4", "b3", "b2"))
+    assert [Path(source).name for source in scene.sources] == [name.format(number) for number in (4, 3, 2)]
+
+
 @pytest.mark.parametrize(
     "files",
     [

@@ -295,6 +295,20 @@ def test_links_to_folders_beside_them_count_and_circles_do_not(tmp_path: Path) -
         scan_set(CATALOG["loveda"], tmp_path / "set", tmp_path / "m")
 
 
+def test_links_among_folders_are_followed_within_bounds(tmp_path: Path) -> None:
+    folders = [tmp_path / f"d{number}" for number in range(8)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "a.png").touch()
+    for folder in folders:
+        for other in folders:
+            if other != folder:
+                (folder / f"to_{other.name}").symlink_to(other)
+    files = list_files(tmp_path)
+    assert {"d0/a.png", "d0/to_d1/a.png", "d0/to_d1/to_d2/a.png"} <= {*files}
+    assert len(files) == 8 + 8 * 7 + 8 * 7 * 6
+
+
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:
     BUILDERS["loveda"](tmp_path / "set")
     for number, part in enumerate(("Train", "Val", "Test")):

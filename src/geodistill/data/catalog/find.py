@@ -79,18 +79,22 @@ def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split:
 def list_files(root: Path) -> list[str]:
     """Return every file below a folder, as relative paths with forward slashes, sorted.
 
+    Links are followed within one other at most: folders that all link to each other have no end of paths.
+
     Raises:
         DataError: There is no such folder.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
-    paths, chains = [], {root: frozenset({root.resolve()})}
+    paths, chains = [], {root: (frozenset({root.resolve()}), 0)}
     for place, below, names in os.walk(root, followlinks=True):
         # A link back to a folder that it lies in, as in a root that zips are unpacked within, leads in a circle.
         folder = Path(place)
-        chain, real = chains.pop(folder), {name: (folder / name).resolve() for name in below}
-        below[:] = [name for name in below if real[name] not in chain]
-        chains |= {folder / name: chain | {real[name]} for name in below}
+        chain, links = chains.pop(folder)
+        real = {name: (folder / name).resolve() for name in below}
+        depths = {name: links + (folder / name).is_symlink() for name in below}
+        below[:] = [name for name in below if real[name] not in chain and depths[name] <= 2]
+        chains |= {folder / name: (chain | {real[name]}, depths[name]) for name in below}
         paths += [(folder / name).relative_to(root).as_posix() for name in names]
     return sorted(paths)
 

@@ -56,6 +56,18 @@ def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) ->
     wire(read_project(tmp_path / "all.yaml"))
 
 
+def test_of_many_small_images_beside_labelled_ones_a_few_are_named(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    for number in range(9):
+        make_raster(tmp_path / "town" / f"{number}.tif")
+    draft = draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    data = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    assert data["scan-unlabelled"]["images"] == [f"town/{number}.tif" for number in range(9)]
+    said = [line for line in draft.chosen if line.startswith("unlabelled")]
+    assert len(said) == 6
+    assert said[-1] == "unlabelled images: 4 more files"
+
+
 def test_a_small_image_beside_labelled_ones_is_taken_by_itself(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=2)
     make_raster(tmp_path / "town" / "city.tif")

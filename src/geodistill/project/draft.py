@@ -15,6 +15,9 @@ from geodistill.project.project_file import is_address
 from geodistill.project.wiring import SIGN
 from geodistill.reading import parse_yaml
 
+_NAMED = 5
+"""Files that a list on the screen names at most."""
+
 Line = tuple[str, str]
 """A line of YAML, and what it says."""
 
@@ -111,9 +114,11 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add(f"  images: [{', '.join(map(draft.name, contents.images))}]", "folders or files")
         draft.add("  unlabelled: true", "they need no masks")
         size = f"from {SCENE_PIXELS / 1e6:.1f} megapixels it would be a scene, to be mapped"
-        draft.chosen += [
-            f"unlabelled images: {place}" + ("" if place.is_dir() else f" ({size})") for place in contents.images
-        ]
+        draft.chosen += [f"unlabelled images: {place}" for place in contents.images if place.is_dir()]
+        files = [place for place in contents.images if not place.is_dir()]
+        draft.chosen += [f"unlabelled images: {place} ({size})" for place in files[:_NAMED]]
+        if len(files) > _NAMED:
+            draft.chosen.append(f"unlabelled images: {len(files) - _NAMED} more files")
     return labelled
 
 

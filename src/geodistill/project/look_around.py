@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +73,17 @@ def look_around(root: Path) -> FolderContents:
     results = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]
     kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in results)}
     rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
-    nests = [pair for folder in kept for pair in _nest(folder, rasters)]
+    below: dict[Path, dict[str, Path]] = {folder: {} for folder in folders}
+    for place in rasters:
+        below.setdefault(place.parent, {})[place.name.lower()] = place
+    nests = [pair for folder in kept for pair in _nest(below[folder])]
     pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]
     masks = {mask for _, mask in nests}
     places = {folder: names for folder, names in rasters.items() if folder not in masks}
     scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
-    small = [folder for folder, names in places.items() if not {folder / n for n in names} <= set(scenes)]
+    large = set(scenes)
+    above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
+    small = [folder for folder, names in places.items() if not large.issuperset(folder / name for name in names)]
     annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, list(places))]
     annotations.sort(key=lambda each: (each.images not in small, -len(rasters[each.images])))
     used = {image for image, _ in pairs} | {each.images for each in annotations}
@@ -86,7 +91,7 @@ def look_around(root: Path) -> FolderContents:
         pairs=tuple(pairs),
         annotations=tuple(annotations),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
-        images=tuple(place for f in small if f not in used for place in _unlabelled(f, rasters[f], folders, scenes)),
+        images=tuple(place for f in small if f not in used for place in _unlabelled(f, rasters[f], f in above, large)),
         scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
         models=tuple(models),
         weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
@@ -100,9 +105,8 @@ def _images(names: Sequence[str]) -> list[str]:
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _nest(folder: Path, rasters: dict[Path, list[str]]) -> Iterator[tuple[Path, Path]]:
+def _nest(below: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
     """Yield a folder's folder of images with that of their masks, by the names that `data scan` goes by."""
-    below = {place.name.lower(): place for place in rasters if place.parent == folder}
     image = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
     mask = next((below[name] for name in MASK_FOLDERS if name in below), None)
     if image is not None and mask is not None:
@@ -119,27 +123,26 @@ def _scenes(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             continue  # 'data check' will name it
 
 
-def _unlabelled(
-    folder: Path, names: Sequence[str], folders: dict[Path, list[str]], scenes: Sequence[Path]
-) -> list[Path]:
+def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: Collection[Path]) -> list[Path]:
     """Return a folder, or its files where other images lie below it: `scan` would take those too, labelled or not."""
-    if not any(folder in other.parents and _images(others) for other, others in folders.items()):
+    if not others_below:
         return [folder]
     return [folder / name for name in names if folder / name not in scenes]
 
 
 def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:
     """Yield the boxes that stand in a folder: a file of COCO or GeoJSON, or a folder of one file per image."""
-    nearest = max(images, key=lambda place: _nearness(folder, place), default=None)
-    if nearest is None:
-        return
+    kinds: list[tuple[Path, str]] = []
     for name in names:
         if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
-            yield Annotation(folder / name, kind, nearest)
+            kinds.append((folder / name, kind))
     for suffix in (".xml", ".txt"):
         files = [name for name in names if name.lower().endswith(suffix) and _may_hold_boxes(name)]
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
-            yield Annotation(folder, kind, nearest)
+            kinds.append((folder, kind))
+    if kinds and images:
+        nearest = max(images, key=lambda place: _nearness(folder, place))
+        yield from (Annotation(place, kind, nearest) for place, kind in kinds)
 
 
 def _may_hold_boxes(name: str) -> bool:

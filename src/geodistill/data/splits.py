@@ -25,7 +25,8 @@ LEFT_OUT = ""
 """Split of a row that no list and no named group takes in."""
 SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split by the words that folders of detection sets are called by."""
-_SPLIT_FOLDER = re.compile(rf"({'|'.join(SOURCE_SPLITS)})([-_]?\d{{4}})?")
+_CONTENTS = re.compile("(image|img|jpegimage|label|annotation)s?|labeltxt")
+"""Words of a folder's name that say what lies in it."""
 
 _OF_KINDS: dict[str, tuple[SplitKind, ...]] = {
     "group_regex": ("group",),
@@ -327,17 +328,19 @@ def _aliases(name: str) -> list[set[str]]:
 
 def source_split(key: str) -> str:
     """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
-    splits = {
-        SOURCE_SPLITS[word]
-        for folder in key.split("/")[:-1]
-        for word in re.split(r"[^a-z]+", folder.lower())
-        if word in SOURCE_SPLITS
-    }
+    splits = set[str]().union(*folder_splits(key.split("/")[:-1]).values())
     return splits.pop() if len(splits) == 1 else ""
 
 
-def folder_split(folders: Iterable[str]) -> str:
-    """Return the split that a folder is called by, and by no more than a year; nothing where none is, or by two."""
-    matches = (_SPLIT_FOLDER.fullmatch(folder.lower()) for folder in folders)
-    splits = {SOURCE_SPLITS[match[1]] for match in matches if match}
-    return splits.pop() if len(splits) == 1 else ""
+def folder_splits(folders: Iterable[str]) -> dict[str, set[str]]:
+    """Return the splits that folders name, each by what else its folder is called; numbers and contents left out.
+
+    ``train2017`` and ``train_images`` are no more than a split, ``VisDrone-DET-train`` is that of ``visdrone det``.
+    """
+    splits: dict[str, set[str]] = {}
+    for folder in folders:
+        words = re.findall("[a-z]+", folder.lower())
+        rest = " ".join(word for word in words if not (word in SOURCE_SPLITS or _CONTENTS.fullmatch(word)))
+        for word in SOURCE_SPLITS.keys() & words:
+            splits.setdefault(rest, set()).add(SOURCE_SPLITS[word])
+    return splits

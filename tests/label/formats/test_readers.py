@@ -186,6 +186,28 @@ def test_folders_of_splits_may_have_a_year(folder: str, tmp_path: Path) -> None:
     assert [len(image.boxes) for image in read.images] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("VisDrone-DET-{}/images", "VisDrone-DET-{}/labels"),
+        ("{}_images", "{}_labels"),
+        ("images-{}", "labels-{}"),
+        ("{}/site-1", "{}2017"),
+    ],
+)
+def test_folders_of_splits_may_have_more_to_their_names(images: str, labels: str, tmp_path: Path) -> None:
+    """Of `train` are images 1 and 2, and a label 3 whose image is not there; `val` has an image 3."""
+    for split, names in (("train", "12"), ("val", "123")):
+        for name in names:
+            picture(tmp_path / images.format(split) / f"{name}.png")
+    for name in "123":
+        write(tmp_path / labels.format("train") / f"{name}.txt", "0 .5 .5 .2 .2")
+    read = read_boxes("yolo", tmp_path, tmp_path)
+    labelled = [image.key for image in read.images if image.boxes]
+    assert labelled == [f"{images.format('train')}/{name}" for name in "12"]
+    assert read.unmatched == (str(tmp_path / labels.format("train") / "3.txt"),)
+
+
 def test_names_made_on_a_mac_and_names_with_dots(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "Zu\u0308rich.v2.png")
     write(tmp_path / "boxes" / "Z\u00fcrich.v2.txt", "1 1 5 1 5 5 1 5 ship")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.data.splits import folder_split
+from geodistill.data.splits import folder_splits
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import files_below
 from geodistill.label.records import Bounds, Kind, Reason
@@ -95,7 +95,7 @@ class Pictures:
         Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
         the subfolder ``below`` (that of the annotation file), then the one whose path has most in common with that of
         the annotation file, ``source``. Where a folder of the name, or else of ``below``, is that of a split, an image
-        that lies in the folder of another is not meant: sets number the images of every split from 1.
+        that lies in a folder called alike but for the split is not meant: sets number the images of every split from 1.
 
         Raises:
             DataError: Several images fit equally well.
@@ -109,14 +109,10 @@ class Pictures:
         # A name may hold dots of its own: P0003.v2 is a stem, not a file of kind v2.
         candidates = candidates or self._by_stem.get(_folded(last), [])
         folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
-        if split := folder_split(parts) or folder_split(below.split("/")):
-            # A folder that holds the annotations too says nothing of either, nor do those above the images' place.
-            root = () if self._root.parts == folders[: len(self._root.parts)] else (self._root.name,)
-            candidates = [
-                picture
-                for picture in candidates
-                if (folder_split(picture.key.split("/")[:-1]) or folder_split(root)) in ("", split)
-            ]
+        # A folder that holds the annotations too says nothing of either, nor do those above the images' place.
+        root = () if self._root.parts == folders[: len(self._root.parts)] else (self._root.name,)
+        meant = {**folder_splits(below.split("/")), **folder_splits(parts)}
+        candidates = [picture for picture in candidates if _may_mean(meant, picture.key.split("/")[:-1], root)]
         if len(candidates) < 2:
             return candidates[0] if candidates else None
 
@@ -133,6 +129,12 @@ class Pictures:
         return ranked[0]
 
 
+def _may_mean(meant: dict[str, set[str]], folders: Sequence[str], root: Sequence[str]) -> bool:
+    """Whether an image in these folders, or else this root, is of no other split than the one meant."""
+    splits = {**folder_splits(root), **folder_splits(folders)}
+    return not any(meant[rest].isdisjoint(splits[rest]) for rest in meant.keys() & splits.keys())
+
+
 def _equal(first: Iterable[str], second: Iterable[str]) -> int:
     """Count how many parts are equal from the beginning."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
@@ -146,9 +148,7 @@ def _folded(stem: str) -> str:
 Scale = tuple[float, float]
 """By what x and y of annotations are multiplied to be pixels of the image file."""
 
-
 SAME: Scale = (1.0, 1.0)
-
 
 _LARGEST = 1e7
 """Pixels of a side; what says more is no size."""

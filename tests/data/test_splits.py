@@ -93,6 +93,21 @@ class TestByGroup:
         with pytest.raises(DataError, match="'a' is in the groups north and south"):
             divide(rows("a.png", "b.png"), plan)
 
+    def test_a_whole_path_in_a_file_means_no_image_below(self, tmp_path: Path) -> None:
+        plan = SplitPlan("group", group_file=tmp_path / "groups.csv", groups={"test": ["south"]})
+        plan.group_file.write_text("a.png,north\nb.png,south")
+        with pytest.raises(DataError, match=r"no group for 1 image such as sub/a\.png"):
+            divide(rows("a.png", "sub/a.png", "b.png"), plan)
+
+    @pytest.mark.parametrize(("first", "named"), [("aa.png,north", True), ("image,group", False)])
+    def test_a_first_line_is_a_header_or_mistyped(self, first: str, named: bool, tmp_path: Path) -> None:
+        plan = SplitPlan("group", group_file=tmp_path / "groups.csv")
+        plan.group_file.write_text(f"{first}\nb.png,north\nc.png,south")
+        with pytest.raises(DataError, match=r"no group for 1 image such as a\.png") as caught:
+            divide(rows("a.png", "b.png", "c.png"), plan)
+        assert ("'aa.png' names no image" in str(caught.value)) is named
+        assert "'image'" not in str(caught.value)
+
     def test_val_from_train(self) -> None:
         plan = SplitPlan("group", group_regex=r"Tile_\d", groups={"test": ["Tile_6"]}, val_from_train=0.2)
         found = splits(TILES, plan)

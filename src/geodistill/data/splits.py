@@ -50,7 +50,7 @@ class SplitPlan:
         group_regex: Pattern looked for in an image's path (relative to the scanned folder, with ``/``); its first
             group, or the whole match, names the image's group.
         group_file: CSV or text file of ``image,group`` lines, instead of a pattern; images as in ``lists``, but a line
-            may fit several.
+            that is no image's whole path may fit several.
         groups: Splits named outright, such as ``{"val": ["Tile_4"], "test": ["Tile_7"]}``. Groups not named
             are ``train`` if that is not in the mapping, and are left out otherwise.
         block_size: Side of a square, in metres on the ground; for ``window`` in pixels where `block_unit` says so.
@@ -194,8 +194,9 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
         source = f"group file {plan.group_file}"
         lines = _group_lines(plan.group_file)
         groups, unused = _assigned(rows, lines, source, "group")
-        # The first line may be a header.
-        mend = next((f"its line {line!r} names no image" for line in unused if line != lines[0][0]), "")
+        # The first line may be a header, whose group is then that of no other.
+        header = [line for line, group in lines[:1] if group not in {other for _, other in lines[1:]}]
+        mend = next((f"its line {line!r} names no image" for line in unused if line not in header), "")
     else:
         source = f"group pattern {plan.group_regex!r}"
         pattern = re.compile(plan.group_regex or "")
@@ -291,8 +292,8 @@ def _assigned(
 ) -> tuple[list[str], list[str]]:
     """Return the list or group that lines put each image into, empty where none does; and what names no image.
 
-    Of the lines that fit an image the longest path counts. A line of a list means one image: the one whose whole path
-    it is, if it fits several.
+    Of the lines that fit an image the longest path counts; of the images that a line fits, the one whose whole path it
+    is. A line of a list means one image.
     """
     aliases = [_aliases(name) for name, _ in rows]
     images, shorter = ({line: list[int]() for line, _ in lines} for _ in range(2))
@@ -306,12 +307,11 @@ def _assigned(
         hits = images[line]
         if kind == "list" and not hits:  # a second name of an image: in one list with the first, or in none
             hits = shorter[line]
+        hits = [index for index in hits if line in aliases[index][0]] or hits
         if kind == "list" and len(hits) > 1:  # a group may take in every image of a name
-            hits = [index for index in hits if line in aliases[index][0]] or hits
-            if len(hits) > 1:
-                examples = " and ".join(rows[index][0] for index in hits[:2])
-                received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
-                raise DataError(received, "exactly one image", "write their whole paths")
+            examples = " and ".join(rows[index][0] for index in hits[:2])
+            received = f"{source} names {line!r}, which fits {len(hits)} images such as {examples}"
+            raise DataError(received, "exactly one image", "write their whole paths")
         for index in hits:
             if result[index] not in ("", value):
                 raise DataError(f"{line!r} is in the {kind}s {result[index]} and {value}", f"one {kind} per image")

@@ -45,6 +45,13 @@ def test_absolute_paths_are_named_from_the_folder_that_all_lie_in(tmp_path: Path
     assert section.figures["models"][1]["name"] == student
 
 
+def test_paths_are_named_whole_where_a_relative_one_ends_alike() -> None:
+    costs: dict[str, Any] = {"file_bytes": 1, "flops": 1, "miou": None, "kept": None, "images_per_second": 1.0}
+    models = (ComparedModel("/r/student", None, 200, **costs), ComparedModel("student", "/r/student", 100, **costs))
+    body = str(cost_section(Comparison(models, 64, 1, "cpu", "nothing", ())).body)
+    assert "student has 2.0 times fewer parameters than its teacher /r/student," in body
+
+
 @pytest.mark.parametrize(
     ("parameters", "speed", "sentence"),
     [

@@ -33,10 +33,13 @@ def cost_section(comparison: Comparison) -> Section:
 
 
 def _shortly_named(comparison: Comparison) -> Comparison:
-    """Return the comparison with absolute paths from the folder that all of them lie in."""
-    paths = [model.name for model in comparison.models if Path(model.name).is_absolute()]
+    """Return the comparison with absolute paths from the folder that all of them lie in, where none is then another."""
+    names = [model.name for model in comparison.models]
     # A common beginning of letters, of which the last folder is the part before its last slash.
+    paths = [name for name in names if Path(name).is_absolute()]
     above = os.path.join(os.path.dirname(os.path.commonprefix(paths)), "")  # noqa: PTH118, PTH120, RUF071
+    if len({name.removeprefix(above) for name in names}) < len(set(names)):
+        return comparison
     models = (
         replace(model, name=model.name.removeprefix(above), teacher=model.teacher and model.teacher.removeprefix(above))
         for model in comparison.models

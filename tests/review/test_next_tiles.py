@@ -80,6 +80,9 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
     metres = squares.to_crs("EPSG:32636").area
     assert metres.to_numpy() == pytest.approx(np.full(6, 32.0**2), rel=2e-3)
     add_layer_style(tmp_path / "next.gpkg", "next", "<qgis/>")  # as QGIS saves one
+    assert main([*command, "--count", "3"]) == 0
+    assert geopandas.read_file(tmp_path / "next.gpkg", layer="layer_styles")["styleQML"].tolist() == ["<qgis/>"]
+    assert len(geopandas.read_file(tmp_path / "next.gpkg", layer="next")) < len(squares)
 
     assert (
         main(["data", "scan", "--images", str(images / "a.tif"), "--unlabelled", "--out", str(tmp_path / "m.parquet")])

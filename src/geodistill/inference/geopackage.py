@@ -30,20 +30,41 @@ def add_layer_style(package: Path, layer: str, style: str) -> None:
     QGIS takes it only where it names the layer's column of geometries as the file does.
     """
     row = (layer, GEOMETRY, "classes", style, "classes of the map", STAMP)
-    content = (STYLES, "attributes", STYLES, STAMP)
     with closing(sqlite3.connect(package)) as file, file:
-        file.execute(_TABLE)
+        _add_table(file)
         file.execute(
             f"INSERT INTO {STYLES} (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
             " styleQML, styleSLD, useAsDefault, description, owner, update_time)"
             " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', ?)",
             row,
         )
-        file.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
-            " VALUES (?, ?, ?, '', ?, 0)",
-            content,
-        )
+
+
+def copy_styles(package: Path, earlier: Path) -> None:
+    """Add to a GeoPackage, in place, the styles that QGIS saved in an earlier one of the same layers, if any.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    if STYLES not in layer_columns(earlier):
+        return
+    try:
+        with closing(sqlite3.connect(package)) as file, file:
+            file.execute("ATTACH ? AS earlier", (str(earlier),))
+            _add_table(file)
+            file.execute(f"INSERT INTO {STYLES} SELECT * FROM earlier.{STYLES}")
+    except sqlite3.Error as error:
+        raise OSError(f"styles of {earlier}: {error}") from error
+
+
+def _add_table(file: sqlite3.Connection) -> None:
+    """Add the empty table of styles."""
+    file.execute(_TABLE)
+    file.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
+        " VALUES (?, 'attributes', ?, '', ?, 0)",
+        (STYLES, STYLES, STAMP),
+    )
 
 
 def layer_columns(package: Path) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from geodistill.errors import OutputError, output_errors
 from geodistill.files import atomic_path, write_text
-from geodistill.inference.geopackage import STYLES, fixed_time, layer_columns
+from geodistill.inference.geopackage import STYLES, copy_styles, fixed_time, layer_columns
 from geodistill.review.next_tiles import NextTile
 from geodistill.writing import csv_text
 
@@ -39,7 +39,7 @@ def next_files(out: Path | str) -> tuple[Path, Path]:
 def write_next(tiles: Sequence[NextTile], out: Path | str) -> tuple[list[Path], int]:
     """Write the list, and the GeoPackage where any tile lies on the ground; return both, and how many tiles do.
 
-    The GeoPackage of an earlier list goes where there is no new one.
+    The GeoPackage of an earlier list goes where there is no new one; a new one takes over the styles saved in it.
 
     Raises:
         OutputError: A file cannot be written, or another one has the name of the GeoPackage.
@@ -60,6 +60,7 @@ def write_next(tiles: Sequence[NextTile], out: Path | str) -> tuple[list[Path], 
             pyogrio.write_dataframe(frame, part, layer=LAYER, driver="GPKG")
         except (DataSourceError, DataLayerError) as error:
             raise OSError(f"GeoPackage: {error}") from error
+        copy_styles(part, package)
     return [table, package], len(placed)
 
 

@@ -45,8 +45,7 @@ def scan(
         masks: Folder, folders or files of masks; found beside the images where not given.
         out: The manifest to write.
         legend: The classes; without one, the values found in single-band masks.
-        split: Fields of `SplitPlan`, such as ``{"kind": "group", "group_regex": "Tile_\\d"}``; by default each file
-            by itself, 70, 15 and 15 of a hundred.
+        split: Fields of `SplitPlan`, as ``{"kind": "group", "group_regex": "Tile_\\d"}``; else files, 70 to 15 to 15.
         unlabelled: Take images without mask too.
         progress: Show progress bars.
 
@@ -296,7 +295,9 @@ def compare(
         The comparison; printed, a table.
 
     Raises:
-        ArtifactError: There is no such model, or a DataError: the data set cannot be scored on.
+        ArtifactError: There is no such model.
+        DataError: The data set cannot be scored on.
+        RecipeError: What is to be compared is neither a path nor a hub id.
 
     Example:
         >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
@@ -330,16 +331,15 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
     Example:
         >>> written = gd.export("runs/student", "onnx", "student.onnx", size=64)
     """
-    from geodistill.exports.exporters import ExportOptions
-    from geodistill.exports.exporters import export as write
+    from geodistill.exports import exporters
 
     if isinstance(options.get("calibration"), Path | str):
         options["calibration"] = Manifest.load(options["calibration"])
     try:
-        asked = ExportOptions(**options)
+        asked = exporters.ExportOptions(**options)
     except TypeError as error:
         raise RecipeError(f"export with {', '.join(options)}", "fields of ExportOptions") from error
-    return write(model, to, out, asked)
+    return exporters.export(model, to, out, asked)
 
 
 def _manifest_file(data: Data) -> Path:

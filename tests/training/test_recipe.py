@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,11 +78,55 @@ def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp
         (["--data.fraction_choice", "place"], r"data.fraction_choice.*data.fraction is not given"),
         (["--trainer.ema_warmup", "4"], r"trainer.ema_warmup.*trainer.ema is not given"),
         (["--trainer.ema_warmup", "4", "--trainer.average_last", "3"], r"trainer.ema_warmup.*trainer.ema is not given"),
+        (["--schedule.warmup_start", "0.5"], r"schedule.warmup_start.*warmup_steps is 0"),
+        (["--schedule.kind", "cosine", "--schedule.power", "2"], r"schedule.power.*kind is cosine, not poly"),
+        (["--schedule.kind", "constant", "--schedule.cycles", "2"], r"schedule.cycles.*kind is constant"),
+        (["--schedule.kind", "constant", "--schedule.end_lr_factor", "0.5"], r"end_lr_factor.*kind is constant"),
+        (["--teacher.views", "4"], r"teacher.views.*teacher.cache is not given"),
+        (["--teacher.cache_gb", "4"], r"teacher.cache_gb.*teacher.cache is not given"),
+        (["--teacher.logits_stride", "4"], r"teacher.logits_stride.*no term on the teacher's logits"),
+        (["--data.unlabelled_from", "0.5"], r"data.unlabelled_from.*data.unlabelled is not given"),
     ],
 )
 def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         load_recipe(None, ["--method", "ktda", *flags])
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "reason"),
+    [
+        ("supervised-folder", {"data.unlabelled": "m.parquet"}, r"data.unlabelled.*no term on a teacher"),
+        ("student", {"network.frozen_encoder": True, "optimizer.freeze": 0.5}, "optimizer.freeze.*frozen_encoder"),
+        ("student", {"network.frozen_encoder": True, "optimizer.encoder_lr": 1}, "encoder_lr.*frozen_encoder is true"),
+        ("mafl-teacher", {"network.trained": "none", "optimizer.freeze": 0.5}, "optimizer.freeze.*trained is none"),
+        ("kda-folder", {"losses.weights.focal": 0, "losses.gamma": 3}, "losses.gamma.*focal is 0"),
+        (
+            "kda-folder",
+            {"losses.phase.weights.adversarial": 0, "losses.phase.discriminator.width": 8},
+            "discriminator.width.*adversarial is 0",
+        ),
+        ("metasegnet-folder", {"text.kind": "none", "text.zone": "Cfb"}, "text.zone.*text.kind is none"),
+    ],
+)
+def test_keys_of_what_a_method_leaves_out_are_refused(config: str, flags: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        load_recipe(config, flags)
+
+
+def test_what_is_taken_away_or_left_aside_is_not_refused() -> None:
+    frozen = {"network.frozen_encoder": True, "network.style_noise": 0.0, "optimizer.encoder_lr": None}
+    assert load_recipe("student", frozen).optimizer.encoder_lr is None
+    assert load_recipe("student", {"data.unlabelled": "m.parquet"}).data.unlabelled == "m.parquet"
+    assert load_recipe("distil-folder", {"teacher.segmenter": "run"}).teacher is not None
+
+
+def test_flags_may_bring_to_life_what_a_file_has_settings_for(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("teacher: {segmenter: run, views: 4}\nlosses: {weights: {kd: 1.0}}\n")
+    with pytest.raises(RecipeError, match=r"teacher.views.*teacher.cache is not given"):
+        load_recipe(path)
+    assert load_recipe(path, {"teacher.cache": "views"}).teacher.views == 4  # type: ignore[union-attr]
 
 
 def test_weights_of_classes_without_the_term_that_they_are_for_are_refused() -> None:
@@ -177,6 +222,7 @@ def test_teachers_have_names_and_their_terms_a_dot(tmp_path: Path) -> None:
     )
     flags = ["--losses.weights.big.kd", "3", "--losses.weights.kd=0.25", "--losses.weighting", "uncertainty"]
     flags += ["--teachers.big.bands", "[red, 2]", "--teachers.small.encoder", "mit_b1", "--teacher.views", "4"]
+    flags += ["--teacher.cache", "views"]
     recipe = load_recipe(path, flags)
     assert recipe.losses.weights == {"ce": 0.5, "aux": 0.0, "big.kd": 3.0, "kd": 0.25}
     assert recipe.losses.weighting == "uncertainty"

@@ -127,6 +127,8 @@ class DataConfig:
     def idle_keys(self) -> dict[str, str]:
         """Return the recipe's keys that do nothing beside the other fields, each with the reason."""
         idle = {} if self.mix else {"data.mix_kind": "data.mix is 0"}
+        if self.unlabelled is None:
+            idle["data.unlabelled_from"] = "data.unlabelled is not given"
         return idle if self.fraction else idle | {"data.fraction_choice": "data.fraction is not given"}
 
     @property

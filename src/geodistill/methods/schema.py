@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.lazy import choose
+from geodistill.lazy import choose, load
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.spec import Spec, check_scales
@@ -249,7 +249,7 @@ class Recipe:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
-        idle = {} if self.trainer.ema else {"trainer.ema_warmup": "trainer.ema is not given"}
+        idle: dict[str, str] = load("geodistill.methods.idle_settings:idle_settings")(self)
         return idle | self.data.idle_keys() | dict(self.losses.idle_keys(self.losses.weights))
 
     def without_weights(self) -> Self:

@@ -98,6 +98,8 @@ def fit(
         _refuse_inputs(run, recipe, data)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
         method, task, notes = prepare(recipe, data, begins=not resumes)
+        if not plan and recipe.data.unlabelled and method.phase is None and not method.uses_unlabelled():
+            notes.append("images without labels: left aside, as no loss term learns from them")
         if not resumes and data.config.samples == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):

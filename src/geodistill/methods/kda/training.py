@@ -157,6 +157,11 @@ class KdaRecipe(Recipe):
         if self.phase_steps == 0:
             names = tuple(field.name for field in fields(DistilPhase) if field.name not in ("steps", "discriminator"))
             idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+        elif (DISTIL_WEIGHTS | self.losses.phase.weights)["adversarial"] == 0:
+            names = ("discriminator_lr", "discriminator_end_lr", "discriminator.form", "discriminator.width")
+            idle |= {f"losses.phase.{name}": "losses.phase.weights.adversarial is 0" for name in names}
+        if (WEIGHTS | self.losses.weights)["focal"] == 0:
+            idle["losses.gamma"] = "losses.weights.focal is 0"
         return idle
 
     def without_weights(self) -> Self:

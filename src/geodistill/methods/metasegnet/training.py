@@ -89,6 +89,13 @@ class MetaSegNetRecipe(Recipe):
         """Whether any part of the network reads the text."""
         return self.text.kind != "none" and (self.network.align or self.network.fuse)
 
+    def idle_keys(self) -> dict[str, str]:
+        """Return what a text says where there is none."""
+        idle = super().idle_keys()
+        if self.text.kind == "none":
+            idle |= {f"text.{name}": "text.kind is none" for name in ("seasons", "zone", "region")}
+        return idle
+
     def without_weights(self) -> Self:
         """Return the recipe with network and text encoder randomly initialised, and no store of text features."""
         text = replace(self.text, encoder=blank_encoder(self.text.encoder), store=None)

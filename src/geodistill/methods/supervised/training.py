@@ -13,6 +13,7 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
+from geodistill.methods.idle_settings import idle_of_encoder
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
@@ -63,12 +64,14 @@ class SupervisedRecipe(Recipe):
         return [*WEIGHTS, *TERMS]
 
     def idle_keys(self) -> dict[str, str]:
-        """Return the weights of classes without a cross-entropy, and a balance of gradients that there are none of."""
+        """Return the keys of terms that are off, of images that none learns from, and of an encoder that is frozen."""
         idle = super().idle_keys()
         if (WEIGHTS | self.losses.weights)["ce"] == 0:
             idle["losses.class_weights"] = "losses.weights.ce is 0"
-        if self.network.frozen_encoder and self.losses.weighting == "gradient_balance":
-            idle["losses.weighting"] = "network.frozen_encoder is true"
+        if not any(weight for name, weight in self.losses.weights.items() if name not in self.terms()):
+            idle["data.unlabelled"] = "losses.weights has no term on a teacher"
+        if self.network.frozen_encoder:
+            idle |= idle_of_encoder(self, "network.frozen_encoder is true")
         return idle
 
     def without_weights(self) -> Self:

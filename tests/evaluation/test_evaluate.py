@@ -80,6 +80,27 @@ def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Man
     np.testing.assert_array_equal(scores.counts, matrix.counts)
 
 
+def test_bands_are_known_by_their_names(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
+    options = EvaluateOptions(device="cpu")
+    expected = evaluate(segmenter, manifest, options=options).counts
+    rows = []
+    for row in manifest.entries:
+        with Raster(row.image) as raster:
+            pixels = raster.read()[0]
+        # Another order, and a band more than the model has.
+        pixels = np.concatenate([pixels[::-1], pixels.max(0, keepdims=True)])
+        image = make_raster(tmp_path / row.image.name, pixels=pixels, nodata=0, bands=("b2", "b1", "b0", "nir"))
+        rows.append(replace(row, image=image))
+    named = replace(manifest, entries=tuple(rows), bands=("b2", "b1", "b0", "nir"))
+    np.testing.assert_array_equal(evaluate(segmenter, named, options=options).counts, expected)
+    network, legend, settings = as_network(segmenter), segmenter.spec.legend, ScoringSettings()
+    one, other = (
+        read_preview(network, score_image(network, each.entries[0], legend, settings), legend, settings)
+        for each in (manifest, named)
+    )
+    np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_mirrors_change_the_scores_of_a_network_with_context(manifest: Manifest) -> None:
     segmenter = tiny_segmenter("context", tile=16)
     plain = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))

@@ -156,6 +156,13 @@ def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manif
     assert "4 images, 4 places: uncertain)" in str(measured)
 
 
+def test_bands_are_known_by_their_names(manifest: Manifest) -> None:
+    for row in manifest.entries:
+        make_raster(row.image, pixels=_pixels(row.image)[::-1], bands=("b2", "b1", "b0"))
+    measured = robustness(tiny_segmenter(), manifest, options=RobustnessOptions(images=1, resamples=10))
+    assert measured.rows[0].miou.value == 1
+
+
 @pytest.mark.slow
 def test_images_of_one_place_are_drawn_together(manifest: Manifest) -> None:
     """Twice each image as one place: the same intervals as of each once, for a place is what is drawn."""

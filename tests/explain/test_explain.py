@@ -51,6 +51,13 @@ def test_the_middle_of_the_image_is_read(folder: Path) -> None:
     assert pixels.shape == (3, 96, 128)
 
 
+def test_bands_are_known_by_their_names(folder: Path, tmp_path: Path) -> None:
+    pixels, window = read_part(folder / "tile.tif", SPEC, None)
+    with Raster(folder / "tile.tif") as raster:
+        turned = make_raster(tmp_path / "bgr.tif", pixels=raster.read()[0][::-1], bands=("blue", "green", "red"))
+    np.testing.assert_array_equal(read_part(turned, SPEC, window)[0], pixels)
+
+
 def test_classes_doubt_and_evidence_are_the_models(folder: Path) -> None:
     student = Segmenter.load(folder / "student").eval()
     pixels, window = read_part(folder / "tile.tif", SPEC, Window(0, 0, 64, 64))

@@ -114,7 +114,7 @@ def test_the_score_is_that_of_evaluate(segmenter: Segmenter, manifest: Manifest,
 def test_calibration_sees_training_images_alone(manifest: Manifest) -> None:
     for row in manifest.rows("val"):
         row.image.unlink()
-    windows = list(calibration_windows(manifest, 32))
+    windows = list(calibration_windows(manifest, 32, manifest.bands))
     assert len(windows) == WINDOWS
     assert all(window.shape == (3, 32, 32) and window.dtype == np.float32 for window in windows)
     assert len({window.tobytes() for window in windows}) > WINDOWS // 2

@@ -15,6 +15,7 @@ from rasterio.transform import Affine, from_origin
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, tagged_as_alpha, truncate
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.raster import open_image
 
 windows = st.builds(Window, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 80), st.integers(0, 80))
 
@@ -187,6 +188,23 @@ class TestReads:
             assert np.array_equal(raster.read(bands=(2, 0))[0], pixels[[2, 0]])
             with pytest.raises(DataError, match="positions 0 to 3"):
                 raster.read(bands=(4,))
+
+    def test_a_models_bands_are_taken_by_name_where_the_file_has_them_all(self, tmp_path: Path) -> None:
+        pixels = noise((3, 5, 6), "uint16")
+        named = make_raster(tmp_path / "named.tif", pixels=pixels, bands=("nir", "red", "green"))
+        plain = make_raster(tmp_path / "plain.tif", pixels=pixels)
+        for file, bands, order in (
+            (named, ("red", "green", "nir"), [1, 2, 0]),
+            (named, ("Green",), [2]),
+            (named, ("blue", "green", "red"), [0, 1, 2]),
+            (plain, ("red", "green", "blue"), [0, 1, 2]),
+            (plain, ("band1", "band2", "band3"), [0, 1, 2]),
+        ):
+            with open_image(file, bands) as raster:
+                assert np.array_equal(raster.read()[0], pixels[order])
+        twice = make_raster(tmp_path / "twice.tif", pixels=pixels, bands=("2", "1", "3"))
+        with open_image(twice, ("2", "1", "3")) as raster:
+            assert np.array_equal(raster.read()[0], pixels), "names, although they could be numbers"
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
     def test_plain_pictures(self, tmp_path: Path, suffix: str) -> None:

@@ -176,6 +176,17 @@ def test_a_model_of_climate_zones_sees_each_image_under_its_own(tmp_path: Path) 
     assert tile.distance == pytest.approx(0, abs=1e-5)
 
 
+def test_bands_are_known_by_their_names(model: Path, tmp_path: Path) -> None:
+    pixels, named = np.random.default_rng(4).integers(0, 255, (3, 64, 64)).astype(np.uint8), Segmenter.load(model)
+    image = make_raster(tmp_path / "a.tif", pixels=pixels)
+    turned = make_raster(tmp_path / "b.tif", pixels=pixels[::-1], bands=named.spec.bands[::-1])
+    Manifest((Row(turned, None, "train", Window(0, 0, 64, 64)),), named.spec.bands[::-1]).save(tmp_path / "m.parquet")
+    (tile,) = choose_next([image], named, NextOptions(labelled=tmp_path / "m.parquet")).tiles
+    assert tile.distance == pytest.approx(0, abs=1e-5)
+    (other,) = choose_next([turned], named, NextOptions()).tiles
+    assert other.uncertainty == tile.uncertainty
+
+
 def test_an_image_of_other_bands_is_named(model: Path, tmp_path: Path) -> None:
     make_picture(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
     make_picture(tmp_path / "grey.png", np.zeros((64, 64), np.uint8))

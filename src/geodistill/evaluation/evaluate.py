@@ -38,7 +38,7 @@ from geodistill.inference.inputs import how_far, sample_moments
 from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.network import load_on
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.raster import Raster
+from geodistill.raster.raster import open_image
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 
@@ -197,7 +197,8 @@ def _warn_unlike(rows: Sequence[Row], spec: Spec, what: str) -> None:
     """Warn in one line where the samples of some images, taken together, lie far from the model's."""
     each = []
     for row in rows[:: -(-len(rows) // _LOOKED_AT)]:
-        with suppress(DataError), Raster(row.image) as raster:  # scoring it will come upon what is wrong
+        # Scoring it will come upon what is wrong.
+        with suppress(DataError), open_image(row.image, spec.bands) as raster:
             each.append(sample_moments(raster))
     moments = np.array([one for one in each if one is not None and len(one[0]) == len(spec.mean)], np.float64)
     if not len(moments):

@@ -26,8 +26,8 @@ from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix, places_drawn
-from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
+from geodistill.raster.raster import open_image
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_number
@@ -192,7 +192,7 @@ def _one_image(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return confusion matrices ``(P + 1, K, K)``, and ``(P + 1, 2)`` pixels that agree and that were compared."""
     part = row.window.middle(PART)
-    with Raster(row.image) as raster, open_mask(row, raster) as mask:
+    with open_image(row.image, network.bands) as raster, open_mask(row, raster) as mask:
         check_bands(raster, network.bands)
         pixels, valid = raster.read(part)
         truth = np.where(valid, read_truth(mask, legend, part, settings), np.uint8(IGNORE_INDEX))

@@ -22,6 +22,7 @@ from geodistill.inference.sliding import STEPS, SceneRows, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
+from geodistill.raster.raster import open_image
 from geodistill.raster.resampled import ResampledRaster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -191,7 +192,7 @@ def score_image(
     classes = network.classes if settings.mapping is None else len(settings.mapping.legend)
     matrix = ConfusionMatrix(classes)
     with (
-        Raster(row.image) as raster,
+        open_image(row.image, network.bands) as raster,
         open_mask(row, raster) as mask,
         _predictions(network, raster, row, area, settings) as parts,
     ):
@@ -241,7 +242,7 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
     """
     network = replace(network, class_sets={})
     with (
-        Raster(score.row.image) as raster,
+        open_image(score.row.image, network.bands) as raster,
         open_mask(score.row, raster) as mask,
         _predictions(network, raster, score.row, score.part, settings) as parts,
     ):

@@ -17,7 +17,8 @@ from geodistill.explain.feature_maps import class_activation
 from geodistill.inference.sliding import check_bands
 from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import Encoder
-from geodistill.raster import Raster, Window
+from geodistill.raster import Window
+from geodistill.raster.raster import open_image
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 from geodistill.training.build import open_teacher
@@ -62,7 +63,7 @@ def read_part(image: Path | str, spec: Spec, window: Window | None) -> tuple[NDA
         DataError: It cannot be read, or has other bands than the model.
         RecipeError: The part lies outside the image, or the image is smaller than 32 pixels.
     """
-    with Raster(image) as raster:
+    with open_image(image, spec.bands) as raster:
         check_bands(raster, spec.bands)
         grid = raster.grid
         if window is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,8 @@ from geodistill.files import atomic_path
 from geodistill.inference.network import as_network
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
-from geodistill.raster import Raster, Window
+from geodistill.raster import Window
+from geodistill.raster.raster import open_image
 from geodistill.segmenter import Segmenter
 
 WINDOWS = 64
@@ -72,7 +73,7 @@ def quantise(
         OutputError: The file cannot be written.
     """
     check_data(segmenter, manifest, split)
-    windows = list(calibration_windows(manifest, size))
+    windows = list(calibration_windows(manifest, size, segmenter.spec.bands))
     before = score(segmenter, graph, manifest, split, size)
     after, order = before, list[str]()
     with TemporaryDirectory(prefix="geodistill-") as folder, atomic_path(path) as part:
@@ -107,7 +108,7 @@ def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
         manifest.some_rows(name)
 
 
-def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.float32]]:
+def calibration_windows(manifest: Manifest, size: int, bands: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     """Yield `WINDOWS` windows ``(C, S, S)`` of training images, in sensor units, 0 where there is no data."""
     rows = manifest.some_rows("train")
     rng = np.random.default_rng(0)
@@ -115,7 +116,7 @@ def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.fl
         row = rows[index]
         top = int(rng.integers(0, max(row.window.height - size, 0) + 1))
         left = int(rng.integers(0, max(row.window.width - size, 0) + 1))
-        with Raster(row.image) as raster:
+        with open_image(row.image, bands) as raster:
             yield Area(raster, row.window).read(Window(top, left, size, size))[0].astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from geodistill.inference.options import FAR, PredictOptions
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token, before_band, without_gain
+from geodistill.raster.raster import open_image
 from geodistill.raster.source import Neighbours, is_local, is_remote, shared_name, stem_of
 from geodistill.raster.web_map import at_zoom, is_web_map
 from geodistill.spec import Spec
@@ -219,10 +220,7 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
     if bands is not None:
         raster = Raster(scene.source, bands, nodata=options.nodata)
     else:
-        try:
-            raster = Raster(scene.source, spec.bands, nodata=options.nodata)
-        except DataError:  # it has no bands of all these names: they are taken in their order
-            raster = Raster(scene.source, nodata=options.nodata)
+        raster = open_image(scene.source, spec.bands, options.nodata)
     try:
         if options.local_only:
             from geodistill.inference.local_only import refuse_outside

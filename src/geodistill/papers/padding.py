@@ -22,6 +22,7 @@ from geodistill.evaluation.scoring import ScoringSettings
 from geodistill.inference.network import Network
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
+from geodistill.raster.raster import open_image
 from geodistill.spec import IGNORE_INDEX, Legend
 
 
@@ -62,7 +63,7 @@ class Padding:
         """
         matrix = ConfusionMatrix(len(legend))
         label = legend.names.index(self.name)
-        with Raster(row.image) as raster:
+        with open_image(row.image, network.bands) as raster:
             for image, padded in _padded_windows(raster, row.window, self.window or network.size):
                 classes = network.probabilities([image])[0].argmax(0).to("cpu").numpy().astype(np.uint8)
                 truth = np.where(padded, label, IGNORE_INDEX).astype(np.uint8)

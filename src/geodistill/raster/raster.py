@@ -96,7 +96,7 @@ class Raster:
         if bands is not None and self._palette is not None:
             named = [(position, {name}) for position, name in enumerate(("red", "green", "blue"))]
             self._colours = choose(bands, named, self.source)
-        elif bands is not None:
+        elif bands is not None and tuple(bands) != self.band_names:
             self._indexes = choose(bands, [(i, self._names(i)) for i in self._indexes], self.source)
         self._type = common_type(self._file, self._indexes, self.source)
 
@@ -214,9 +214,8 @@ class Raster:
         """The file's own date tag as ``YYYY-MM-DD``, or ``None`` where it has none."""
         digits = re.sub(r"\D", "", str(self._tags.get("TIFFTAG_DATETIME", "")))[:8]
         try:
-            # Cameras that do not know the day write zeros.
             return date.fromisoformat(digits).isoformat()
-        except ValueError:
+        except ValueError:  # cameras that do not know the day write zeros
             return None
 
     @property
@@ -339,3 +338,11 @@ class Raster:
                 shown = shown & finite.all(axis=0)
                 pixels = np.where(finite, pixels, 0)
         return self._turn.apply(pixels), self._turn.apply(shown), self._turn.apply(opaque)
+
+
+def open_image(source: Source, bands: Sequence[str], nodata: float | None = None) -> Raster:
+    """Open an image for a model: by the names of the model's bands where it has all of these, else as it lies."""
+    try:
+        return Raster(source, bands, nodata=nodata)
+    except DataError:
+        return Raster(source, nodata=nodata)

@@ -21,7 +21,8 @@ from geodistill.label.export import read_instances
 from geodistill.label.ledger import ACCOUNT, INSTANCES
 from geodistill.label.tiles import tile_windows
 from geodistill.nn.encoders import Encoder
-from geodistill.raster import Grid, Raster, Window
+from geodistill.raster import Grid, Window
+from geodistill.raster.raster import open_image
 from geodistill.reading import read_object, well_formed
 from geodistill.segmenter import Segmenter
 
@@ -166,8 +167,8 @@ def _sources(manifest: Manifest) -> set[Path]:
 
 def _tiles(file: Path, places: PerPlaceModel, options: NextOptions, weak: list[int]) -> Iterator[NextTile | None]:
     """Yield the tiles of an image; ``None`` for one with too little data."""
-    with Raster(file) as raster:
-        model = places.at_image(raster)
+    model = places.at_image(file)
+    with open_image(file, model.spec.bands) as raster:
         check_bands(raster, model.spec.bands)
         for window in tile_windows(raster.grid.height, raster.grid.width, options.tile or model.tile, 0):
             pixels, valid = raster.read(window)
@@ -201,7 +202,7 @@ def _known(manifest: Manifest, places: PerPlaceModel, options: NextOptions, prog
     """Yield the features of what is labelled: of each row's own part of its image."""
     for entry in progress_bar(manifest.entries, "looking at labelled images", progress):
         area, model = entry.window, places.at(entry)
-        with Raster(entry.image) as raster:
+        with open_image(entry.image, model.spec.bands) as raster:
             check_bands(raster, model.spec.bands)
             for tile in tile_windows(area.height, area.width, options.tile or model.tile, 0):
                 window = replace(tile, row=area.row + tile.row, col=area.col + tile.col)

@@ -23,7 +23,7 @@ from geodistill.inference.geotiff import MapInfo, map_beside, write_map
 from geodistill.inference.inputs import InputScene, warn_unlike
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import describe
-from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
+from geodistill.inference.sliding import CHOOSE_BANDS, STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
 from geodistill.inference.windows import Part, WindowPlan, area_of
 from geodistill.inference.worker import SceneTask, Worker
@@ -227,7 +227,7 @@ def predict_image(
     with ExitStack() as stack:
         stack.callback(segmenter.train, segmenter.training)
         raster = stack.enter_context(_opened(worker, image, valid, grid))
-        check_bands(raster, segmenter.spec.bands)
+        check_bands(raster, segmenter.spec.bands, CHOOSE_BANDS)
         warn_unlike(raster, segmenter.spec, options)
         placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
         area = area_of(raster, options.aoi, placed.tile)

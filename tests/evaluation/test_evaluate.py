@@ -101,6 +101,16 @@ def test_bands_are_known_by_their_names(tmp_path: Path, manifest: Manifest, segm
     np.testing.assert_array_equal(one.image, other.image)
 
 
+def test_too_many_bands_are_refused_without_flags_that_evaluate_lacks(
+    tmp_path: Path, manifest: Manifest, segmenter: Segmenter
+) -> None:
+    row = manifest.entries[0]
+    image = make_raster(tmp_path / "four.tif", height=40, width=50, channels=4, dtype="uint16")
+    four = replace(manifest, entries=(replace(row, image=image),))
+    with pytest.raises(DataError, match=r"has 4 bands; expected 3 .* for this model$"):
+        evaluate(segmenter, four, options=EvaluateOptions(device="cpu"))
+
+
 def test_mirrors_change_the_scores_of_a_network_with_context(manifest: Manifest) -> None:
     segmenter = tiny_segmenter("context", tile=16)
     plain = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))

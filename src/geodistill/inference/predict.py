@@ -22,7 +22,7 @@ from geodistill.inference.inputs import InputScene, find_scenes, open_scene, war
 from geodistill.inference.network import fixed_batch, opened
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
-from geodistill.inference.sliding import check_bands
+from geodistill.inference.sliding import CHOOSE_BANDS, check_bands
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
 from geodistill.raster import IMAGE_SUFFIXES, Raster
@@ -154,7 +154,7 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
             raster = open_scene(scene, worker.options, spec)
             try:
                 read.update(raster.files)
-                check_bands(raster, spec.bands)
+                check_bands(raster, spec.bands, CHOOSE_BANDS)
                 warn_unlike(raster, spec, worker.options)
             except DataError:
                 raster.close()

@@ -33,7 +33,7 @@ from geodistill.inference.checkpoint import (
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
 from geodistill.inference.network import Network, RunPlan, cache_bytes
 from geodistill.inference.options import PredictOptions
-from geodistill.inference.sliding import check_bands, stream
+from geodistill.inference.sliding import CHOOSE_BANDS, check_bands, stream
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Area, area_of
 from geodistill.raster import Raster, Window
@@ -124,7 +124,7 @@ def map_scene(
         DataError: The scene cannot be read.
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
-    check_bands(raster, plan.network.bands)
+    check_bands(raster, plan.network.bands, CHOOSE_BANDS)
     from geodistill.inference.beside import outputs_of, remove_earlier, write_beside
 
     options = plan.options

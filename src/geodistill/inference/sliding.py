@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STEPS = 250
 """A uint8 probability is this many times the true one, rounded; 255 is nodata."""
 
+CHOOSE_BANDS = "choose some of them with --bands"
+"""What to do about too many bands where they can be chosen."""
+
 
 @dataclass(frozen=True)
 class SceneRows:
@@ -108,8 +111,8 @@ def stream(
             yield SceneRows(row, windows.tops[row], layers, valid, computed, strip.holes)
 
 
-def check_bands(raster: Raster, bands: Sequence[str]) -> None:
-    """Refuse a raster whose bands are not as many as a model's.
+def check_bands(raster: Raster, bands: Sequence[str], mend: str = "") -> None:
+    """Refuse a raster whose bands are not as many as a model's; ``mend`` is what to do about too many.
 
     Raises:
         DataError: They differ.
@@ -119,7 +122,7 @@ def check_bands(raster: Raster, bands: Sequence[str]) -> None:
         raise DataError(
             f"{raster.source} has {raster.channels} bands",
             f"{len(bands)} ({named}) for this model",
-            "choose some of them with --bands" if raster.channels > len(bands) else "",
+            mend if raster.channels > len(bands) else "",
         )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
+import rasterio
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,6 +21,7 @@ from geodistill.data.sampling import Batch, DrawBatches
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError
+from geodistill.raster import Raster
 from geodistill.spec import Legend
 
 
@@ -155,6 +158,31 @@ def test_unlabelled_images_of_another_manifest(config: DataConfig, tmp_path: Pat
     assert all((mask == 255).all() for mask in joined)
 
 
+def test_unlabelled_images_are_read_by_the_names_of_their_bands(tmp_path: Path) -> None:
+    folder, names = make_dataset(tmp_path, 4), ("red", "green", "blue")
+    for image in (folder / "images").iterdir():
+        with rasterio.open(image) as file:
+            pixels, profile = file.read(), file.profile
+        for name, order in ((folder / "turned" / image.name, slice(None, None, -1)), (image, slice(None))):
+            name.parent.mkdir(exist_ok=True)
+            with rasterio.open(name, "w", **profile) as file:
+                file.write(pixels[order])
+                file.descriptions = names[order]
+    labelled = scan(folder / "images", folder / "masks", folder / "m.parquet", split=SplitPlan(fractions=(0.5, 0.5, 0)))
+    bare = scan(folder / "turned", None, folder / "u.parquet", unlabelled=True)
+    config = DataConfig(manifest=str(labelled.manifest.path), unlabelled=str(bare.manifest.path), crop=24, workers=0)
+    module = DataModule(config)
+    for row in module.rows[-4:]:
+        patch = module.crops._reader.read(row, row.window)
+        with Raster(folder / "images" / row.image.name) as raster:
+            assert np.array_equal(patch.image, raster.read()[0])
+    assert "bands" in module.view_description(), "outputs kept of images in the wrong order are not taken"
+    assert "bands" not in DataModule(replace(config, unlabelled=None)).view_description()
+    replace(bare.manifest, bands=("nir", "red", "green")).save(folder / "u.parquet")
+    with pytest.raises(DataError, match=r"with the bands nir, red, green in .* for a model of red, green, blue"):
+        DataModule(config)
+
+
 def test_unlabelled_images_wait_for_their_share_of_the_steps(config: DataConfig, tmp_path: Path) -> None:
     folder = make_dataset(tmp_path, 3, seed=50)
     other = scan(folder / "images", None, tmp_path / "u.parquet", unlabelled=True).manifest
@@ -195,7 +223,7 @@ class TestMistakes:
         four = scan(folder, None, tmp_path / "m.parquet").manifest
         with pytest.raises(DataError, match=r"4-band images in .* for a 3-band model"):
             DataModule(replace(config, manifest=str(four.path)), spec)
-        with pytest.raises(DataError, match=r"4-band images in .* for a 3-band model"):
+        with pytest.raises(DataError, match="for a model of band1, band2, band3"):
             DataModule(replace(config, unlabelled=str(four.path)))
 
     def test_other_classes_than_the_model(self, config: DataConfig) -> None:

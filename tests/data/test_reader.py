@@ -20,7 +20,7 @@ from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
-LEGEND = Legend(("a", "b", "c"))
+LEGEND, BANDS = Legend(("a", "b", "c")), tuple(f"band{i}" for i in range(1, 14))
 windows = st.builds(Window, st.integers(-30, 90), st.integers(-30, 90), st.integers(1, 60), st.integers(1, 60))
 
 
@@ -67,7 +67,7 @@ class TestWindows:
     def test_any_window_of_any_area_equals_the_cut_of_the_padded_area(
         self, row: Row, window: Window, area: Window, cache_mb: int
     ) -> None:
-        reader = WindowReader(LEGEND, 3, cache_mb=cache_mb)
+        reader = WindowReader(LEGEND, BANDS[:3], cache_mb=cache_mb)
         patch = reader.read(Row(row.image, row.mask, "train", area), window)
         with Raster(row.image) as image, Raster(row.mask or "") as mask:
             pixels, valid = image.read(area)
@@ -82,15 +82,25 @@ class TestWindows:
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_sensor_units_as_float(self, tmp_path: Path, channels: int, dtype: str) -> None:
         row = write(tmp_path, size=32, channels=channels, dtype=dtype)
-        patch = WindowReader(LEGEND, channels).read(row, Window(0, 0, 32, 32))
+        patch = WindowReader(LEGEND, BANDS[:channels]).read(row, Window(0, 0, 32, 32))
         assert (patch.image.dtype, patch.mask.dtype, patch.valid.dtype) == (np.float32, np.uint8, bool)
         assert np.array_equal(patch.image[:, 4:], noise((channels, 32, 32), dtype, 5)[:, 4:].astype(np.float32))
         assert not patch.valid[:4].any()
         assert (patch.image[:, :4] == 0).all()
         assert (patch.mask[:4] == 255).all()
 
+    def test_bands_are_known_by_their_names(self, tmp_path: Path) -> None:
+        pixels, mask = noise((4, 32, 32)), np.zeros((1, 32, 32), np.uint8)
+        image = make_raster(tmp_path / "a.tif", pixels=pixels, bands=("nir", "red", "green", "blue"))
+        row = Row(image, make_raster(tmp_path / "m.tif", pixels=mask), "train", Window(0, 0, 32, 32))
+        for cache_mb in (0, 1):
+            patch = WindowReader(LEGEND, ("blue", "green", "red"), cache_mb=cache_mb).read(row, Window(8, 8, 8, 8))
+            assert np.array_equal(patch.image, pixels[:0:-1, 8:16, 8:16])
+
     def test_unlabelled_rows_are_ignored_everywhere(self, row: Row) -> None:
-        patch = WindowReader(LEGEND, 3).read(Row(row.image, None, "unlabelled", row.window), Window(20, 20, 8, 8))
+        patch = WindowReader(LEGEND, BANDS[:3]).read(
+            Row(row.image, None, "unlabelled", row.window), Window(20, 20, 8, 8)
+        )
         assert (patch.mask == 255).all()
         assert patch.valid.all()
 
@@ -98,7 +108,7 @@ class TestWindows:
 class TestBounds:
     def test_few_files_stay_open(self, tmp_path: Path) -> None:
         rows = [write(tmp_path, f"s{i}", size=16) for i in range(6)]
-        reader = WindowReader(LEGEND, 3, handles=4)
+        reader = WindowReader(LEGEND, BANDS[:3], handles=4)
         for row in rows * 2:
             reader.read(row, Window(0, 0, 8, 8))
             assert len(reader._open) <= 4
@@ -111,7 +121,7 @@ class TestBounds:
             image = make_picture(tmp_path / f"{i}.png", pixels)
             mask = make_picture(tmp_path / f"{i}_m.png", pixels[..., 0] % 3)
             rows.append(Row(image, mask, "train", Window(0, 0, 700, 700)))
-        cached, plain = WindowReader(LEGEND, 3, cache_mb=4), WindowReader(LEGEND, 3)
+        cached, plain = WindowReader(LEGEND, BANDS[:3], cache_mb=4), WindowReader(LEGEND, BANDS[:3])
         for row in rows * 2:
             one, other = (reader.read(row, Window(5, 600, 50, 130)) for reader in (cached, plain))
             assert np.array_equal(one.image, other.image)
@@ -121,21 +131,21 @@ class TestBounds:
 
     def test_large_tiled_scenes_are_not_decoded_whole(self, tmp_path: Path) -> None:
         image = make_raster(tmp_path / "a.tif", pixels=noise((1, 1100, 1100)), tiled=True)
-        reader = WindowReader(None, 1, cache_mb=100)
+        reader = WindowReader(None, BANDS[:1], cache_mb=100)
         reader.read(Row(image, None, "train", Window(0, 0, 1100, 1100)), Window(0, 0, 64, 64))
         assert reader.cached_bytes == 0
 
 
 class TestProcesses:
     def test_a_copy_sent_to_another_process_starts_empty(self, row: Row) -> None:
-        reader = WindowReader(LEGEND, 3, cache_mb=10)
+        reader = WindowReader(LEGEND, BANDS[:3], cache_mb=10)
         patch = reader.read(row, Window(0, 0, 30, 30))
         copy = pickle.loads(pickle.dumps(reader))
         assert (copy.cached_bytes, len(copy._open)) == (0, 0)
         assert np.array_equal(copy.read(row, Window(0, 0, 30, 30)).image, patch.image)
 
     def test_forked_processes_open_their_own_files(self, row: Row) -> None:
-        reader = WindowReader(LEGEND, 3)
+        reader = WindowReader(LEGEND, BANDS[:3])
         expected = reader.read(row, Window(3, 4, 40, 40)).image
         context = multiprocessing.get_context("fork")
         queue = context.Queue()
@@ -155,7 +165,7 @@ class TestProcesses:
             assert process.exitcode == 0
 
     def test_closing_frees_everything(self, row: Row) -> None:
-        reader = WindowReader(LEGEND, 3, cache_mb=10)
+        reader = WindowReader(LEGEND, BANDS[:3], cache_mb=10)
         reader.read(row, Window(0, 0, 8, 8))
         reader.close()
         assert (reader.cached_bytes, len(reader._open)) == (0, 0)
@@ -163,7 +173,7 @@ class TestProcesses:
 
 class TestMistakes:
     def read(self, row: Row, channels: int = 3, **options: bool) -> Patch:
-        return WindowReader(LEGEND, channels, **options).read(row, Window(0, 0, 8, 8))
+        return WindowReader(LEGEND, BANDS[:channels], **options).read(row, Window(0, 0, 8, 8))
 
     def test_other_number_of_bands(self, row: Row) -> None:
         with pytest.raises(DataError, match="has 3 bands; expected 4 bands"):

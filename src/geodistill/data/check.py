@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
+from geodistill.raster.raster import open_image
 
 
 def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool = False) -> list[Finding]:
@@ -44,7 +46,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     left_out = Counter[str]()
     for row in progress_bar(manifest.entries, "checking", progress, unit="image"):
         # A row that cannot be read still gets its mask looked at: both may be broken.
-        image = _check_image(row, len(manifest.bands), findings)
+        image = _check_image(row, manifest.bands, findings)
         if image is not None:
             images.append(image)
         if row.mask is not None:
@@ -64,14 +66,14 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     return sorted(dict.fromkeys(findings), key=lambda finding: order.get(finding.file, 0))
 
 
-def _check_image(row: Row, bands: int, findings: list[Finding]) -> ImageSummary | None:
+def _check_image(row: Row, bands: Sequence[str], findings: list[Finding]) -> ImageSummary | None:
     file = str(row.image)
     low = high = None
     valid_pixels = 0
     try:
-        with Raster(row.image) as raster:
-            if raster.channels != bands:
-                message = f"has {raster.channels} bands, its companions {bands}"
+        with open_image(row.image, bands) as raster:
+            if raster.channels != len(bands):
+                message = f"has {raster.channels} bands, its companions {len(bands)}"
                 findings.append(Finding(file, "band_count", message))
             grid = raster.grid
             window = row.window.intersection(grid.height, grid.width)

@@ -13,6 +13,7 @@ from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader, refuse_moved
 from geodistill.data.statistics import NOTHING_TO_LEARN, ignored_share, lone_classes, misread_in
 from geodistill.errors import DataError, listed
+from geodistill.raster.bands import are_others
 from geodistill.spec import Spec
 
 
@@ -57,7 +58,7 @@ class DataSource:
         if labels:
             refuse_unlabelled(self.manifest)
         self._config, self._reader = config, reader
-        self._unlabelled = _unlabelled_rows(config, self.spec)
+        self._unlabelled, self._reordered = _unlabelled_rows(config, self.spec)
         self._seed = seed if config.seed is None else config.seed
         if labels and config.fraction is not None:
             self.manifest, notes = take_fraction(
@@ -110,6 +111,7 @@ class DataSource:
             "seed": self._seed,
             "views": None if self.crops.schedule is None else self.crops.schedule.views,
             **{name: getattr(self._config, name) for name in moves},
+            **({"bands": self.spec.bands} if self._reordered else {}),  # not as caches of before saw them
         }
 
 
@@ -175,16 +177,24 @@ def refuse_unlabelled(manifest: Manifest) -> None:
             )
 
 
-def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
+def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[tuple[Row, ...], bool]:
+    """Return the images without labels, and whether their bands lie in another order than the model's.
+
+    Raises:
+        DataError: They have other bands than the model.
+    """
     if config.unlabelled is None:
-        return ()
+        return (), False
     manifest = Manifest.load(config.unlabelled)
-    if len(manifest.bands) != spec.channels:
+    reordered = are_others(spec.bands, manifest.bands)
+    if reordered and sorted(map(str.lower, spec.bands)) != sorted(map(str.lower, manifest.bands)):
         raise DataError(
-            f"{len(manifest.bands)}-band images in {config.unlabelled} for a {spec.channels}-band model",
-            "as many bands",
+            f"images with the bands {', '.join(manifest.bands)} in {config.unlabelled} for a model of "
+            f"{', '.join(spec.bands)}",
+            "the same bands",
+            "leave them out",
         )
-    return manifest.rows("unlabelled") or manifest.some_rows("train")
+    return manifest.rows("unlabelled") or manifest.some_rows("train"), reordered
 
 
 def _fingerprint(path: Path) -> str:

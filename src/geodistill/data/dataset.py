@@ -315,7 +315,7 @@ def _random_window(rng: np.random.Generator, bounds: Window, height: int, width:
 def _reader(manifest: Manifest, handles: int, cache_mb: int) -> WindowReader:
     return WindowReader(
         manifest.legend,
-        len(manifest.bands),
+        manifest.bands,
         ignore_unknown=manifest.ignore_unknown,
         handles=handles,
         cache_mb=cache_mb,

@@ -90,7 +90,7 @@ def count_labels(manifest: Manifest, legend: Legend) -> tuple[NDArray[np.int64],
     Raises:
         DataError: A file cannot be read, or has a label outside the legend.
     """
-    reader = WindowReader(legend, len(manifest.bands), ignore_unknown=manifest.ignore_unknown)
+    reader = WindowReader(legend, manifest.bands, ignore_unknown=manifest.ignore_unknown)
     counts, ignored = np.zeros(len(legend), np.int64), 0
     for row in progress_bar(manifest.entries, "counting labels", unit="window", delay=2, leave=False):
         patch = reader.read(row, Window(0, 0, row.window.height, row.window.width))

@@ -25,6 +25,7 @@ from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
+from geodistill.raster.raster import open_image
 from geodistill.spec import Legend
 
 
@@ -100,7 +101,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
 
 
 def _measure(row: Row, manifest: Manifest) -> _Measured:
-    with Raster(row.image) as image:
+    with open_image(row.image, manifest.bands) as image:
         if image.channels != len(manifest.bands):
             raise DataError(f"{row.image} has {image.channels} bands", f"{len(manifest.bands)} as its companions")
         if row.mask is None or manifest.legend is None:

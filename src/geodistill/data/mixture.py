@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
+from geodistill.raster.bands import are_others
 from geodistill.spec import Legend, Spec
 
-_UNNAMED = re.compile(r"band\d+")
 MOST_RANGE = 8.0
 """Largest ratio of two sets' highest samples of a band in one unit; 8-bit samples and reflectance differ by more."""
 
@@ -47,13 +46,11 @@ def refuse_different_images(manifests: Mapping[str, Manifest]) -> None:
     (first, known), *others = manifests.items()
     for name, manifest in others:
         first_bands, bands = known.bands, manifest.bands
-        pairs = zip(first_bands, bands, strict=False)
-        named = ((a, b) for a, b in pairs if not _UNNAMED.fullmatch(a) and not _UNNAMED.fullmatch(b))
-        if len(first_bands) != len(bands) or any(a.lower() != b.lower() for a, b in named):
+        if are_others(first_bands, bands):
             raise DataError(
                 f"set {name!r} with the bands {', '.join(bands)} beside {first!r} with {', '.join(first_bands)}",
                 "the same bands in every set",
-                "choose and order the bands when you scan, or train without that set",
+                "write its images with the bands in that order and scan again, or train without that set",
             )
         high, higher = (m.statistics.maximum if m.statistics else () for m in (known, manifest))
         for band, low, top in zip(first_bands, high, higher, strict=False):

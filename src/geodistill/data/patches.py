@@ -17,8 +17,9 @@ from geodistill.data.measure import measure
 from geodistill.data.reader import refuse_moved
 from geodistill.errors import DataError, OutputError, check_name
 from geodistill.files import atomic_path, named_path
-from geodistill.raster import Raster, Window
+from geodistill.raster import Window
 from geodistill.raster.grid import place_windows
+from geodistill.raster.raster import open_image
 from geodistill.spec import Legend
 
 KIND, MANIFEST = "data patches", "manifest.parquet"
@@ -82,7 +83,7 @@ def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[in
     if row.mask is None or manifest.legend is None:
         return []
     patches = []
-    with Raster(row.image) as raster:
+    with open_image(row.image, manifest.bands) as raster:
         for place in place_windows(row.window.height, row.window.width, size, edge="drop"):
             window = place.moved(row.window.row, row.window.col)
             pixels, valid = raster.read(window, bands)

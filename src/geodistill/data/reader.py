@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.raster.grid import read_padded
+from geodistill.raster.raster import open_image
 from geodistill.raster.source import is_local
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -76,7 +78,7 @@ class WindowReader:
 
     Args:
         legend: The classes, or ``None`` to leave masks unread.
-        channels: Bands that each image must have.
+        bands: Names of the bands that each image must have: found by these where it has them all, else as they lie.
         ignore_unknown: Take labels in no legend entry as ignored instead of refusing them.
         handles: Files held open at most.
         cache_mb: Budget for decoded images, in MiB, of this process; 0 keeps none.
@@ -85,13 +87,13 @@ class WindowReader:
     def __init__(
         self,
         legend: Legend | None,
-        channels: int,
+        bands: Sequence[str],
         *,
         ignore_unknown: bool = False,
         handles: int = 64,
         cache_mb: int = 0,
     ) -> None:
-        self._legend, self._channels, self._ignore_unknown = legend, channels, ignore_unknown
+        self._legend, self._bands, self._ignore_unknown = legend, bands, ignore_unknown
         self._handles, self._budget = max(handles, 2), cache_mb * 2**20
         self._begin()
 
@@ -145,7 +147,7 @@ class WindowReader:
             return image, np.where(valid, labels, np.uint8(IGNORE_INDEX)), valid.copy()  # not a part of the cache
 
         def blank(height: int, width: int) -> tuple[NDArray[Any], ...]:
-            image = np.zeros((self._channels, height, width), np.float32)
+            image = np.zeros((len(self._bands), height, width), np.float32)
             return image, np.full((height, width), IGNORE_INDEX, np.uint8), np.zeros((height, width), bool)
 
         return Patch(*read_padded(window.moved(row.window.row, row.window.col), row.window, read, blank))
@@ -160,11 +162,11 @@ class WindowReader:
         """Once a file pair: bands and sizes as the manifest says."""
         if row.image in self._fitting:
             return
-        raster = self._raster(row.image)
+        raster = self._raster(row.image, self._bands)
         size = (raster.grid.height, raster.grid.width)
-        if raster.channels != self._channels:
+        if raster.channels != len(self._bands):
             raise DataError(
-                f"{row.image} has {raster.channels} bands", f"{self._channels} bands", "choose images of one kind"
+                f"{row.image} has {raster.channels} bands", f"{len(self._bands)} bands", "choose images of one kind"
             )
         if row.window.intersection(*size) != row.window:
             raise DataError(f"{row.image} is {size[1]} x {size[0]}", "the size it had when scanned", "scan again")
@@ -176,9 +178,9 @@ class WindowReader:
 
     def _read_image(self, path: Path, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if path not in self._images:
-            raster = self._raster(path)
+            raster = self._raster(path, self._bands)
             whole = raster.grid.whole
-            if window != whole and not self._worth_keeping(raster, self._channels * raster.dtype.itemsize + 1):
+            if window != whole and not self._worth_keeping(raster, len(self._bands) * raster.dtype.itemsize + 1):
                 return raster.read(window)
             pixels, valid = raster.read(whole)
             if not self._keep(raster, pixels.nbytes + valid.nbytes):
@@ -218,8 +220,8 @@ class WindowReader:
         self._open.pop(raster.path, raster).close()
         return True
 
-    def _raster(self, path: Path) -> Raster:
-        raster = self._open.pop(path, None) or Raster(path)
+    def _raster(self, path: Path, bands: Sequence[str] | None = None) -> Raster:
+        raster = self._open.pop(path, None) or (Raster(path) if bands is None else open_image(path, bands))
         self._open[path] = raster
         while len(self._open) > self._handles:
             self._open.popitem(last=False)[1].close()

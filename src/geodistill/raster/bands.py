@@ -59,6 +59,8 @@ _NAMES = {
 _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 
+_UNNAMED = re.compile(r"band\d+")
+
 _SURE = {".png", ".webp", ".jp2", ".gif"}
 """Suffixes of formats whose alpha is what they say it is."""
 
@@ -111,6 +113,13 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
             if pattern.match(file_name):
                 names |= {common for common, band in SENSORS[sensor].items() if band == token}
     return names
+
+
+def are_others(known: Sequence[str], bands: Sequence[str]) -> bool:
+    """Whether bands are not as many as known ones, or one has another name; those without a name may be any."""
+    pairs = zip(known, bands, strict=False)
+    named = ((a, b) for a, b in pairs if not _UNNAMED.fullmatch(a) and not _UNNAMED.fullmatch(b))
+    return len(known) != len(bands) or any(a.lower() != b.lower() for a, b in named)
 
 
 def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:

@@ -24,6 +24,7 @@ from geodistill.methods.schema import (
 )
 from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher, is_8_bit
 from geodistill.nn.encoders import weights_statistics
+from geodistill.raster.bands import are_others
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def open_caches(
     return lines
 
 
-def network_spec(recipe: Recipe, spec: Spec) -> tuple[Spec, str | None]:
+def network_spec(recipe: Recipe, spec: Spec, begins: bool = True) -> tuple[Spec, str | None]:
     """Return the Spec with the statistics that the network's input is normalised by: ``data.statistics``.
 
     A pretrained encoder is given what its weights were trained with, frozen or not: the teacher's way, see
@@ -204,16 +205,20 @@ def network_spec(recipe: Recipe, spec: Spec) -> tuple[Spec, str | None]:
     Args:
         recipe: Names the weights, as ``init`` or ``network.encoder_weights``.
         spec: The data's own.
+        begins: Whether the weights are still to be taken.
 
     Returns:
         The Spec, and a line on what was chosen where there are weights.
 
     Raises:
-        RecipeError: ``data.statistics`` is ``encoder`` and there are none for such images.
+        RecipeError: ``data.statistics`` is ``encoder`` and there are none for such images; or the weights are of other
+            bands.
         ArtifactError: The weights are missing or wrongly described.
     """
     weights, encoder = (getattr(recipe.network, key, None) for key in ("encoder_weights", "encoder"))
     source, how = recipe.init or weights, recipe.data.statistics
+    if begins and source not in (None, "pretrained"):
+        _refuse_other_bands(recipe, str(source), spec)
     if how == "data" or (how == "auto" and source is None):
         return spec, None
     reason, mean, std = "without network.encoder_weights or init", tuple[float, ...](), tuple[float, ...]()
@@ -231,3 +236,23 @@ def network_spec(recipe: Recipe, spec: Spec) -> tuple[Spec, str | None]:
     if how == "encoder":
         raise RecipeError(f"data.statistics encoder {reason}", "weights for such images", "set data.statistics: data")
     return spec, f"input normalised by the data's own statistics, {reason}"
+
+
+def _refuse_other_bands(recipe: Recipe, source: str, spec: Spec) -> None:
+    """Refuse weights of a trained model whose bands have other names than the images', or another order.
+
+    Raises:
+        RecipeError: They have.
+        ArtifactError: The weights are missing or wrongly described.
+    """
+    if recipe.init is not None:
+        bands = load("geodistill.segmenter:read_description")(source)[2].bands
+    else:
+        bands = load("geodistill.nn.encoder_weights:describe_weights")(source).bands or ()
+    # Weights for another number of bands are adapted, or do not fit.
+    if len(bands) == spec.channels and are_others(bands, spec.bands):
+        raise RecipeError(
+            f"weights {source} for the bands {', '.join(bands)} and images of {', '.join(spec.bands)}",
+            "the same bands in the same order",
+            "write the images with their bands in that order and scan again, or begin with other weights",
+        )

@@ -124,7 +124,7 @@ def prepare(recipe: Recipe, data: DataModule, begins: bool = True) -> tuple[Meth
     Raises:
         GeodistillError: Parts do not fit each other, or something is not available.
     """
-    spec, note = network_spec(recipe, data.spec)
+    spec, note = network_spec(recipe, data.spec, begins)
     sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
     statistics = data.manifest.statistics
     pixels = () if statistics is None else statistics.class_pixels.get("train", ())

@@ -181,6 +181,8 @@ def test_unlabelled_images_are_read_by_the_names_of_their_bands(tmp_path: Path) 
     replace(bare.manifest, bands=("nir", "red", "green")).save(folder / "u.parquet")
     with pytest.raises(DataError, match=r"with the bands nir, red, green in .* for a model of red, green, blue"):
         DataModule(config)
+    replace(bare.manifest, bands=("B4", "B3", "B2")).save(folder / "u.parquet")
+    assert len(DataModule(config).rows) == len(module.rows), "names that mean nothing to each other"
 
 
 def test_unlabelled_images_wait_for_their_share_of_the_steps(config: DataConfig, tmp_path: Path) -> None:

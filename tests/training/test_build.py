@@ -84,11 +84,13 @@ def test_a_distilled_encoder_and_a_segmenter_bring_theirs_in_sensor_units(tmp_pa
 
 
 @pytest.mark.parametrize("flags", [[], ["--data.statistics", "data"]])
-def test_weights_of_other_bands_are_refused(tmp_path: Path, flags: list[str]) -> None:
+def test_weights_of_the_same_bands_in_another_order_are_refused(tmp_path: Path, flags: list[str]) -> None:
     build_encoder("test_resnet").write(tmp_path / "encoder", DATA.bands, DATA.mean, DATA.std)
     arguments = {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8}
     Segmenter("supervised", arguments, DATA, 64, {}).save(tmp_path / "segmenter")
-    turned, unnamed = (replace(DATA, bands=bands) for bands in (DATA.bands[::-1], ("band1", "band2", "band3")))
+    turned, unnamed, infrared = (
+        replace(DATA, bands=bands) for bands in (DATA.bands[::-1], ("band1", "band2", "band3"), ("nir", "red", "green"))
+    )
     key = "--network.encoder_weights"
     for flag, name in ((key, "encoder"), (key, "segmenter"), ("--init", "segmenter")):
         asked = [flag, str(tmp_path / name), *flags]
@@ -97,6 +99,7 @@ def test_weights_of_other_bands_are_refused(tmp_path: Path, flags: list[str]) ->
         recipe = load_recipe(None, ["--network.encoder", "test_resnet", *asked])
         assert network_spec(recipe, turned, begins=False), "a run that goes on is not stopped"
         assert choose(unnamed, *asked)
+        assert choose(infrared, *asked)
 
 
 def test_a_file_says_its_statistics_beside_it_or_has_those_of_its_architecture(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader, refuse_moved
 from geodistill.data.statistics import NOTHING_TO_LEARN, ignored_share, lone_classes, misread_in
 from geodistill.errors import DataError, listed
-from geodistill.raster.bands import are_others
+from geodistill.raster.bands import are_others, lie_otherwise
 from geodistill.spec import Spec
 
 
@@ -186,8 +186,10 @@ def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[tuple[Row, ...], b
     if config.unlabelled is None:
         return (), False
     manifest = Manifest.load(config.unlabelled)
-    reordered = are_others(spec.bands, manifest.bands)
-    if reordered and sorted(map(str.lower, spec.bands)) != sorted(map(str.lower, manifest.bands)):
+    reordered = lie_otherwise(spec.bands, manifest.bands)
+    # Names that have nothing in common, such as red and B4, say nothing of each other.
+    shared = {*map(str.lower, spec.bands)} & {*map(str.lower, manifest.bands)}
+    if not reordered and (shared or len(manifest.bands) != spec.channels) and are_others(spec.bands, manifest.bands):
         raise DataError(
             f"images with the bands {', '.join(manifest.bands)} in {config.unlabelled} for a model of "
             f"{', '.join(spec.bands)}",

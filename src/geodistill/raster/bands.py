@@ -122,6 +122,12 @@ def are_others(known: Sequence[str], bands: Sequence[str]) -> bool:
     return len(known) != len(bands) or any(a.lower() != b.lower() for a, b in named)
 
 
+def lie_otherwise(known: Sequence[str], bands: Sequence[str]) -> bool:
+    """Whether bands have the names of known ones, in another order."""
+    before, now = ([name.lower() for name in names] for names in (known, bands))
+    return before != now and sorted(before) == sorted(now)
+
+
 def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:
     """Return the indexes of bands, in the order asked for: each by a number, counted from 1, or a name.
 

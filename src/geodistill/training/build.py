@@ -24,7 +24,7 @@ from geodistill.methods.schema import (
 )
 from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher, is_8_bit
 from geodistill.nn.encoders import weights_statistics
-from geodistill.raster.bands import are_others
+from geodistill.raster.bands import lie_otherwise
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ def network_spec(recipe: Recipe, spec: Spec, begins: bool = True) -> tuple[Spec,
         The Spec, and a line on what was chosen where there are weights.
 
     Raises:
-        RecipeError: ``data.statistics`` is ``encoder`` and there are none for such images; or the weights are of other
-            bands.
+        RecipeError: ``data.statistics`` is ``encoder`` and there are none for such images; or the weights are of the
+            images' bands in another order.
         ArtifactError: The weights are missing or wrongly described.
     """
     weights, encoder = (getattr(recipe.network, key, None) for key in ("encoder_weights", "encoder"))
@@ -239,7 +239,7 @@ def network_spec(recipe: Recipe, spec: Spec, begins: bool = True) -> tuple[Spec,
 
 
 def _refuse_other_bands(recipe: Recipe, source: str, spec: Spec) -> None:
-    """Refuse weights of a trained model whose bands have other names than the images', or another order.
+    """Refuse weights of a trained model whose bands are the images' in another order; other bands may be learnt anew.
 
     Raises:
         RecipeError: They have.
@@ -249,10 +249,9 @@ def _refuse_other_bands(recipe: Recipe, source: str, spec: Spec) -> None:
         bands = load("geodistill.segmenter:read_description")(source)[2].bands
     else:
         bands = load("geodistill.nn.encoder_weights:describe_weights")(source).bands or ()
-    # Weights for another number of bands are adapted, or do not fit.
-    if len(bands) == spec.channels and are_others(bands, spec.bands):
+    if lie_otherwise(bands, spec.bands):
         raise RecipeError(
             f"weights {source} for the bands {', '.join(bands)} and images of {', '.join(spec.bands)}",
-            "the same bands in the same order",
+            "them in the same order",
             "write the images with their bands in that order and scan again, or begin with other weights",
         )

@@ -29,7 +29,7 @@ EXAMPLES = dict(
 )
 TABLES = {
     "focal": "geodistill.methods.schema:METHODS",
-    "l2": "geodistill.methods.schema:LOGIT_LOSSES",
+    "l2": "geodistill.methods.method:LOGIT_LOSSES",
     "plain": "geodistill.nn.bodies:OWN_FAMILIES",
     "corners": "geodistill.label.formats.detection:FORMATS",
     "bright": "geodistill.label.segmenters.promptable:SEGMENTERS",

@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import FEATURE_LOSSES, LOGIT_LOSSES, MAP_LOSSES, parse_term
+from geodistill.methods.method import (
+    FEATURE_LOSSES,
+    LOGIT_LOSSES,
+    MAP_LOSSES,
+    CommonLosses,
+    Method,
+    Objective,
+    parse_term,
+)
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.encoders import Encoder

@@ -1,9 +1,9 @@
-"""What a method hands to the training task: a network, how to rebuild it, and its objective."""
+"""What a method hands to the training task: a network, how to rebuild it, and its objective; and its loss terms."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, check_name
+from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from geodistill.methods.task import Phase  # Lightning takes seconds to import
+
+
+DEFAULT_TEACHER = "teacher"
+"""Name of the recipe's ``teacher`` among its teachers."""
+
+LOGIT_LOSSES: dict[str, str] = {
+    kind: f"geodistill.methods.distillation:{kind}" for kind in ("kd", "cwd", "dist_inter", "dist_intra")
+}
+"""Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
+float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
+
+MAP_LOSSES = ("cosine", "relation", "query")
+FEATURE_LOSSES = ("feature", *MAP_LOSSES, "adversarial")
+"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.transfer_losses.FeatureTerms`."""
+
+PSEUDO = "pseudo"
+"""The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,3 +198,42 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
 def network_arguments(config: DataclassInstance, *of_training: str) -> dict[str, Any]:
     """Return the arguments that a network is rebuilt by: all fields but its weights and those ``of_training`` alone."""
     return {key: value for key, value in asdict(config).items() if key not in ("encoder_weights", *of_training)}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A distillation term: its name in ``losses.weights``, its teacher's, and a kind that recipes can name."""
+
+    name: str
+    teacher: str
+    kind: str
+
+
+def split_weights(
+    weights: Mapping[str, float], method_terms: Collection[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
+
+    Raises:
+        UnknownNameError: A term is neither.
+    """
+    kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES, PSEUDO)
+    distilled = {name: weight for name, weight in weights.items() if name not in method_terms}
+    for name in distilled:
+        if name.rpartition(".")[2] not in kinds:
+            raise UnknownNameError("loss term", name, [*method_terms, *kinds])
+    return {name: weight for name, weight in weights.items() if name in method_terms}, distilled
+
+
+def parse_term(name: str, teachers: Sequence[str]) -> Term:
+    """Read a term's name.
+
+    Raises:
+        RecipeError: Its teacher is not in the recipe.
+    """
+    prefix, _, kind = name.rpartition(".")
+    teacher = prefix or DEFAULT_TEACHER
+    if teacher not in teachers:
+        where = f"teachers.{prefix}" if prefix else "teacher"
+        raise RecipeError(f"loss term {name} in a recipe without {where}", "that teacher", f"set {where}.segmenter")
+    return Term(name, teacher, kind)

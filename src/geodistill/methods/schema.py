@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
-from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.lazy import choose, load
-from geodistill.methods.method import Method
+from geodistill.errors import RecipeError
+from geodistill.lazy import choose
+from geodistill.methods.method import DEFAULT_TEACHER, LOGIT_LOSSES, PSEUDO, Method
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.spec import Spec, check_scales
 
@@ -21,24 +21,11 @@ METHODS: dict[str, str] = {
 }
 """The `MethodPlug` of each method, imported when its name is asked for."""
 
-DEFAULT_TEACHER = "teacher"
-"""Name of the recipe's ``teacher`` among its teachers."""
-
 Preset = Literal["coherent", "printed", "released"]
 """Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
 
-LOGIT_LOSSES: dict[str, str] = {
-    kind: f"geodistill.methods.distillation:{kind}" for kind in ("kd", "cwd", "dist_inter", "dist_intra")
-}
-"""Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
-float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
-
-MAP_LOSSES = ("cosine", "relation", "query")
-FEATURE_LOSSES = ("feature", *MAP_LOSSES, "adversarial")
-"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.transfer_losses.FeatureTerms`."""
-
-PSEUDO = "pseudo"
-"""The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""
+OF_CACHE = ("cache_gb", "cache_storage", "views")
+"""Fields of a teacher that only its cache looks at."""
 
 Stage = Literal["phase", "labels"]
 """A part of a run: the method's own phase without labels, or the steps on labels."""
@@ -122,6 +109,16 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.cycles < 1 or self.hold_steps < 1:
             raise RecipeError(f"schedule.cycles {self.cycles}, hold_steps {self.hold_steps}", "1 or more")
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return the recipe keys of the schedule that do nothing beside its other values, each with the reason."""
+        idle = {} if self.warmup_steps else {"schedule.warmup_start": "schedule.warmup_steps is 0"}
+        if self.kind != "poly":
+            idle["schedule.power"] = f"schedule.kind is {self.kind}, not poly"
+        if self.kind == "constant":
+            of_decay = ("end_lr_factor", "encoder_end_lr_factor", "cycles", "decay_start", "hold_steps")
+            idle |= {f"schedule.{name}": "schedule.kind is constant" for name in of_decay}
+        return idle
 
     def factor(self, step: int, max_steps: int, encoder: bool = False) -> float:
         """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
@@ -249,8 +246,29 @@ class Recipe:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
-        idle: dict[str, str] = load("geodistill.methods.idle_settings:idle_settings")(self)
+        idle = {} if self.trainer.ema else {"trainer.ema_warmup": "trainer.ema is not given"}
+        idle |= self.schedule.idle_keys() | self._idle_of_teacher()
         return idle | self.data.idle_keys() | dict(self.losses.idle_keys(self.losses.weights))
+
+    def _idle_of_teacher(self) -> dict[str, str]:
+        """Return what was changed of the teacher: a recipe without one has no values to compare with."""
+        if self.teacher is None:
+            return {}
+        idle = {} if self.teacher.cache else dict.fromkeys(OF_CACHE, "teacher.cache is not given")
+        asked = {name.removeprefix(f"{DEFAULT_TEACHER}.") for name, weight in self.losses.weights.items() if weight}
+        if asked.isdisjoint({*LOGIT_LOSSES, PSEUDO}):
+            idle["logits_stride"] = "losses.weights has no term on the teacher's logits"
+        changed = [name for name in idle if getattr(self.teacher, name) != getattr(TeacherConfig, name)]
+        return {f"{DEFAULT_TEACHER}.{name}": idle[name] for name in changed}
+
+    def idle_of_encoder(self, reason: str) -> dict[str, str]:
+        """Return the keys that do nothing for an encoder that never learns."""
+        changed = {
+            "optimizer.encoder_lr": self.optimizer.encoder_lr is not None,  # a rate may be taken away
+            "optimizer.freeze": self.optimizer.freeze > 0,
+            "losses.weighting": self.losses.weighting == "gradient_balance",
+        }
+        return {key: reason for key, given in changed.items() if given}
 
     def without_weights(self) -> Self:
         """Return the recipe with all but teachers randomly initialised, for figures that weights do not change."""
@@ -309,42 +327,3 @@ def find_method(name: str) -> MethodPlug:
     """
     plug: MethodPlug = choose("method", name, METHODS)
     return plug
-
-
-@dataclass(frozen=True)
-class Term:
-    """A distillation term: its name in ``losses.weights``, its teacher's, and a kind that recipes can name."""
-
-    name: str
-    teacher: str
-    kind: str
-
-
-def split_weights(
-    weights: Mapping[str, float], method_terms: Collection[str]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
-
-    Raises:
-        UnknownNameError: A term is neither.
-    """
-    kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES, PSEUDO)
-    distilled = {name: weight for name, weight in weights.items() if name not in method_terms}
-    for name in distilled:
-        if name.rpartition(".")[2] not in kinds:
-            raise UnknownNameError("loss term", name, [*method_terms, *kinds])
-    return {name: weight for name, weight in weights.items() if name in method_terms}, distilled
-
-
-def parse_term(name: str, teachers: Sequence[str]) -> Term:
-    """Read a term's name.
-
-    Raises:
-        RecipeError: Its teacher is not in the recipe.
-    """
-    prefix, _, kind = name.rpartition(".")
-    teacher = prefix or DEFAULT_TEACHER
-    if teacher not in teachers:
-        where = f"teachers.{prefix}" if prefix else "teacher"
-        raise RecipeError(f"loss term {name} in a recipe without {where}", "that teacher", f"set {where}.segmenter")
-    return Term(name, teacher, kind)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import parse_term
+from geodistill.methods.method import CommonLosses, Method, Objective, parse_term
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.decoders import resize
 from geodistill.nn.losses import mean_over_processes, sum_over_processes

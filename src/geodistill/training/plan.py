@@ -9,7 +9,8 @@ from typing import Any
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
 from geodistill.lazy import load
-from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, Recipe, parse_term, split_weights
+from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, parse_term, split_weights
+from geodistill.methods.schema import Recipe
 from geodistill.methods.teacher import OWN_STUDENT
 from geodistill.nn.encoders import build_encoder
 from geodistill.training.recipe import as_flags, is_planned, load_recipe

@@ -19,8 +19,7 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
-from geodistill.methods.method import all_weights
-from geodistill.methods.schema import MAP_LOSSES
+from geodistill.methods.method import MAP_LOSSES, all_weights
 from geodistill.methods.task import Phase, leave_encoder
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import explained_variance

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, check_name
-from geodistill.methods.idle_settings import idle_of_encoder
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
@@ -65,7 +64,7 @@ class MaflnetRecipe(Recipe):
         if weights["aux"] == 0:
             idle["network.aux_head"] = "losses.weights.aux is 0"
         if network.trained == "none":
-            idle |= idle_of_encoder(self, "network.trained is none")
+            idle |= self.idle_of_encoder("network.trained is none")
         return idle
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.idle_settings import idle_of_encoder
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
@@ -71,7 +70,7 @@ class SupervisedRecipe(Recipe):
         if not any(weight for name, weight in self.losses.weights.items() if name not in self.terms()):
             idle["data.unlabelled"] = "losses.weights has no term on a teacher"
         if self.network.frozen_encoder:
-            idle |= idle_of_encoder(self, "network.frozen_encoder is true")
+            idle |= self.idle_of_encoder("network.frozen_encoder is true")
         return idle
 
     def without_weights(self) -> Self:

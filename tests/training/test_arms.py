@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
 from geodistill.evaluation.verdict import ArmRun
 from geodistill.methods.schema import Recipe
-from geodistill.training import arms
+from geodistill.training import arms, plan
 from geodistill.training.arms import ArmsOptions, compare_arms
 from geodistill.training.fit import FitResult
+from geodistill.training.plan import plan_recipe
 
 ARMS = ("slow", "fast")
 
@@ -117,6 +119,26 @@ def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, m
     assert main(argv) == 0
     assert {recipe.phase_steps + recipe.trainer.max_steps for recipe in asked} == {3000}
     assert min(recipe.trainer.max_steps for recipe in asked) >= 1000
+
+
+@pytest.mark.parametrize("budget", [{"steps": 60}, {"minutes": 3.0}])
+def test_an_arm_is_planned_for_the_budget_as_fit_plans_it(
+    town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: dict[str, Any]
+) -> None:
+    """Without ``steps`` the budget is that of the first arm, which has 2."""
+    monkeypatch.setattr(plan, "_missing_weights", lambda recipe: "weights")
+    asked: list[Recipe] = []
+
+    def trained(recipe: Recipe, run: Path, seed: int, *_: object) -> ArmRun:
+        asked.append(recipe)
+        return ArmRun(seed, 1, 1.0, {"here": np.eye(2, dtype=np.int64)})
+
+    monkeypatch.setattr(arms, "_run", trained)
+    compare_arms([recipes[0], "student"], tmp_path / "out", ArmsOptions(town, (0,), **budget))
+    keys = {"data.manifest": str(town), "trainer.max_steps": budget.get("steps", 2)}
+    hours = {"trainer.max_hours": budget["minutes"] / 60} if "minutes" in budget else {}
+    assert asked[1] == plan_recipe("student", keys | hours)[0]
+    assert asked[1].schedule.warmup_steps == keys["trainer.max_steps"] // 10
 
 
 def test_each_arm_s_start_is_printed_once_and_kept(

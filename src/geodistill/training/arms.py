@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
 from geodistill.training.plan import plan_recipe, start_line
+from geodistill.training.recipe import load_recipe
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,13 @@ def compare_arms(
         raise RecipeError(f"the arms {', '.join(arms)}", "two or more recipes of different names")
     manifest = Manifest.load(options.manifest)
     manifest.some_rows(options.split)
-    given = {"data.manifest": str(options.manifest)}
-    plans = {name: plan_recipe(arm, given) for name, arm in zip(names, arms, strict=True)}
+    given: dict[str, Any] = {"data.manifest": str(options.manifest)}
+    if options.minutes is not None:
+        given["trainer.max_hours"] = options.minutes / 60
+    steps = options.steps or _steps(load_recipe(arms[0], given, idle=True))
+    plans = {name: _plan_within(arm, given, steps) for name, arm in zip(names, arms, strict=True)}
     recipes = {name: recipe for name, (recipe, _) in plans.items()}
     starts = {name: lines[0] if lines else start_line(recipe) for name, (recipe, lines) in plans.items()}
-    steps = options.steps or _steps(recipes[names[0]])
-    recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
     say = say or (lambda line: None)
     for name, line in starts.items():
@@ -103,13 +106,12 @@ def _steps(recipe: Recipe) -> int:
     return recipe.phase_steps + recipe.trainer.max_steps
 
 
-def _within(recipe: Recipe, steps: int, minutes: float | None) -> Recipe:
-    """Return the recipe with its steps on labels cut or drawn out to the budget."""
-    left = steps - recipe.phase_steps
-    if left < 1:
-        raise RecipeError(f"{steps} steps for a recipe with {recipe.phase_steps} before the labels", "more than those")
-    hours = recipe.trainer.max_hours if minutes is None else minutes / 60
-    return replace(recipe, trainer=replace(recipe.trainer, max_steps=left, max_hours=hours))
+def _plan_within(arm: str, given: Mapping[str, Any], steps: int) -> tuple[Recipe, list[str]]:
+    """Plan an arm with its steps on labels cut or drawn out to the budget, which other settings follow from."""
+    before = load_recipe(arm, given, idle=True).phase_steps
+    if steps <= before:
+        raise RecipeError(f"{steps} steps for a recipe with {before} before the labels", "more than those")
+    return plan_recipe(arm, {**given, "trainer.max_steps": steps - before})
 
 
 def seconds_before(run: Path, clock: Path) -> float:

@@ -16,7 +16,7 @@ from geodistill.evaluation.verdict_picture import verdict_picture
 def run(seed: int, rights: list[int], minutes: float = 2.0) -> ArmRun:
     """Score places of 100 pixels of one class, so many of which are right."""
     counts = {f"p{i}": np.array([[right, 100 - right], [0, 0]], np.int64) for i, right in enumerate(rights)}
-    return ArmRun(seed, 10, minutes, counts)
+    return ArmRun(seed, minutes, counts)
 
 
 def test_a_gain_at_every_place_is_a_yes(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from geodistill.errors import RecipeError
 from geodistill.evaluation.verdict import ArmRun
 from geodistill.methods.schema import Recipe
 from geodistill.training import arms, plan
-from geodistill.training.arms import ArmsOptions, compare_arms
+from geodistill.training.arms import ArmsOptions, compare_arms, seconds_before
 from geodistill.training.fit import FitResult
 from geodistill.training.plan import plan_recipe
+from geodistill.training.recipe import load_recipe
 
 ARMS = ("slow", "fast")
 
@@ -52,13 +53,23 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
     shown = capsys.readouterr().out
     assert "2 steps each; 1 seed," in shown
     kept = {name: json.loads((out / f"{name}-0/counts.json").read_text()) for name in ARMS}
-    assert {about["steps"] for about in kept.values()} == {2}
+    assert {load_recipe(out / f"{name}-0/recipe.yaml").trainer.max_steps for name in ARMS} == {2}
     assert {path.name for path in out.iterdir()} == {"slow-0", "fast-0", "verdict.json", "verdict.png"}
     (out / "fast-0/counts.json").write_text(json.dumps(kept["fast"] | {"counts": {}}))  # stopped while it was scored
     monkeypatch.setattr(arms, "fit", lambda *arguments: pytest.fail("trained again"))
     assert main(argv) == 0
     assert json.loads((out / "fast-0/counts.json").read_text()) == kept["fast"]
     assert capsys.readouterr().out == shown
+    damaged = out / "slow-0/counts.json"
+    for text in ("{", json.dumps({"split": "val", "counts": {"here": "there"}})):
+        damaged.write_text(text)
+        _refused(argv, "remove it, and call again", capsys)
+    damaged.unlink()  # as after a kill before it was written
+    assert main(argv) == 0
+    again = json.loads(damaged.read_text())
+    assert again["counts"] == kept["slow"]["counts"]
+    assert 0 < again["minutes"] < kept["slow"]["minutes"] + 0.1
+    capsys.readouterr()
     _refused([*argv, "--steps", "3"], "slow-0 holds a run of another recipe (trainer.max_steps was 2, is 3)", capsys)
     changed = Path(recipes[1])
     text = changed.read_text()
@@ -105,6 +116,19 @@ def test_minutes_are_those_of_all_calls_up_to_where_each_was_taken_up(
     assert not list((tmp_path / "out").glob("*.clock.json"))
 
 
+def test_a_call_killed_after_its_training_took_until_that_was_over(tmp_path: Path) -> None:
+    run, clock = tmp_path / "run", tmp_path / "clock.json"
+    stamps = {"recipe.yaml": 400, "checkpoints/last.ckpt": 550, "segmenter/segmenter.json": 640}
+    for name, stamp in stamps.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).touch()
+        os.utime(run / name, (stamp, stamp))
+    assert seconds_before(run, clock) == 240
+    clock.write_text('{"seconds": 50}')
+    os.utime(clock, (600, 600))
+    assert seconds_before(run, clock) == 50 + 40
+
+
 def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "distil.md").read_text(encoding="utf-8")
     (line,) = (line for line in page.splitlines() if line.startswith("geodistill compare --ab"))
@@ -112,7 +136,7 @@ def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, m
 
     def trained(recipe: Recipe, run: Path, seed: int, *_: object) -> ArmRun:
         asked.append(recipe)
-        return ArmRun(seed, recipe.phase_steps + recipe.trainer.max_steps, 1.0, {"here": np.eye(2, dtype=np.int64)})
+        return ArmRun(seed, 1.0, {"here": np.eye(2, dtype=np.int64)})
 
     monkeypatch.setattr(arms, "_run", trained)
     argv = line.replace("town.parquet", str(town)).replace("runs/pays", str(tmp_path / "out")).split()[1:]
@@ -131,7 +155,7 @@ def test_an_arm_is_planned_for_the_budget_as_fit_plans_it(
 
     def trained(recipe: Recipe, run: Path, seed: int, *_: object) -> ArmRun:
         asked.append(recipe)
-        return ArmRun(seed, 1, 1.0, {"here": np.eye(2, dtype=np.int64)})
+        return ArmRun(seed, 1.0, {"here": np.eye(2, dtype=np.int64)})
 
     monkeypatch.setattr(arms, "_run", trained)
     compare_arms([recipes[0], "student"], tmp_path / "out", ArmsOptions(town, (0,), **budget))
@@ -145,7 +169,7 @@ def test_each_arm_s_start_is_printed_once_and_kept(
     town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"here": np.eye(2, dtype=np.int64)}
-    monkeypatch.setattr(arms, "_run", lambda recipe, run, seed, *_: ArmRun(seed, 1, 1.0, counts))
+    monkeypatch.setattr(arms, "_run", lambda recipe, run, seed, *_: ArmRun(seed, 1.0, counts))
     said: list[str] = []
     compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0, 1)), said.append)
     starts = json.loads((tmp_path / "out" / "verdict.json").read_text())["starts"]

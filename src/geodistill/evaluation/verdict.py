@@ -27,13 +27,11 @@ class ArmRun:
 
     Attributes:
         seed: Of weights and crops.
-        steps: Optimiser steps in all.
         minutes: Wall time of the training.
         counts: What was scored.
     """
 
     seed: int
-    steps: int
     minutes: float
     counts: Counts
 

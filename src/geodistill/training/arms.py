@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geodistill.data.manifest import Manifest
+from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError, RecipeError
 from geodistill.evaluation.evaluate import place_counts
 from geodistill.evaluation.evaluate_options import EvaluateOptions
@@ -115,43 +116,55 @@ def _plan_within(arm: str, given: Mapping[str, Any], steps: int) -> tuple[Recipe
 
 
 def seconds_before(run: Path, clock: Path) -> float:
-    """Return how long the calls that were stopped took up to the resume point that a run goes on from.
+    """Return how long the calls that were stopped took up to the resume point that a run goes on from, or to its end.
 
     What they did behind it is done again, and counts then.
 
     Args:
         run: Directory of the run.
-        clock: Written as the last of those calls began: the seconds of the calls before it.
+        clock: Written as the last of those calls began: the seconds of the calls before it. Without it there was one
+            call, which began as it wrote the recipe.
     """
     points = [path for path in (run / folder.CHECKPOINTS).glob("*.ckpt") if not path.name.startswith("best-")]
-    if not points or not clock.is_file():
+    points += run.glob(f"segmenter/{DESCRIPTION}")
+    begun = clock if clock.is_file() else run / folder.RECIPE
+    if not points or not begun.is_file():
         return 0.0
-    seconds = read_object(clock).get("seconds")
+    seconds = read_object(clock).get("seconds") if begun == clock else 0.0
     if not isinstance(seconds, int | float):
         raise DataError(f"{clock} with other values", "the seconds of a run so far", f"remove it and {run}")
     # By the clock of the file system, whatever that of this machine.
-    return seconds + max(*(path.stat().st_mtime - clock.stat().st_mtime for path in points), 0.0)
+    return seconds + max(*(path.stat().st_mtime - begun.stat().st_mtime for path in points), 0.0)
+
+
+_RECOUNT = "remove it, and call again: the run stays, and is scored again"
 
 
 def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions) -> ArmRun:
     """Train and score, as far as that is not done."""
     kept, clock = run / "counts.json", run.with_name(f"{run.name}.clock.json")
     recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
-    if kept.is_file():
+    finished = folder.is_finished(run, recipe)
+    if finished or kept.is_file():
         folder.refuse_other_run(run, recipe, "name another --out")
-    else:
-        before = seconds_before(run, clock)
-        write_json(clock, {"seconds": before})
-        result = fit(recipe, run)
-        write_json(kept, {"steps": result.steps, "minutes": result.minutes + before / 60, "counts": {}})
+    if not kept.is_file():
+        seconds = seconds_before(run, clock)
+        if not finished:
+            write_json(clock, {"seconds": seconds})
+            seconds += 60 * fit(recipe, run).minutes
+        # Stamps of a copied run may all be one; arms are compared by their times.
+        write_json(kept, {"minutes": max(seconds, 1.0) / 60, "counts": {}})
         clock.unlink(missing_ok=True)
-    about = read_object(kept)
+    try:
+        about = read_object(kept)
+    except DataError as error:
+        raise DataError(error.received, error.expected, _RECOUNT) from error
     if not about.get("counts") or about.get("split") != options.split:
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
         about |= {"split": options.split, "counts": {place: matrix.tolist() for place, matrix in counts.items()}}
         write_json(kept, about)
     try:
         matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}
-        return ArmRun(seed, int(about["steps"]), float(about["minutes"]), matrices)
+        return ArmRun(seed, float(about["minutes"]), matrices)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{kept} with other values", "what was counted", "remove it, and call again") from error
+        raise DataError(f"{kept} with other values", "what was counted", _RECOUNT) from error

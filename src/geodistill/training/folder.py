@@ -110,8 +110,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         return
     refuse_other_folders(run, restart)
     sweep(run, locked=True)
-    results = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
-    finished = "segmenter" in results or (bool(results) and "labels" not in recipe.stages)
+    finished = is_finished(run, recipe)
     begun = any((run / CHECKPOINTS).glob("*.ckpt"))
     if not restart and (finished or begun):
         if finished and not (run / RECIPE).is_file():
@@ -127,6 +126,11 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         mark_folder(run, KIND, OURS)
         write_text(run / INPUTS, json.dumps(describe(), ensure_ascii=False), errors="surrogatepass")
         write_text(run / RECIPE, yaml.safe_dump(recipe_dict(recipe), sort_keys=False))
+
+
+def is_finished(run: Path, recipe: Recipe) -> bool:
+    """Whether a run's folder holds what the last of the recipe's stages leaves."""
+    return (run / "segmenter").is_dir() or ("labels" not in recipe.stages and (run / "encoder").is_dir())
 
 
 _MEND = "begin again with --restart (restart=True in Python), or name another output folder"

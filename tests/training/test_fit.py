@@ -98,7 +98,7 @@ def test_the_last_step_is_validated_once_and_kept_where_it_is_the_best(
     result = fit(recipe, tmp_path / "run")
     assert steps == looks
     assert (result.step, result.steps, result.miou) == (looks[-1], looks[-1], pytest.approx(0.01 * looks[-1]))
-    last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt", run_identity(recipe))
+    last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt", run_identity(recipe, tmp_path / "run"))
     assert last["global_step"] == looks[-1]
     for name, value in Segmenter.load(result.segmenter).network.network.state_dict().items():
         assert torch.equal(value, last["state_dict"][f"network.network.{name}"]), name
@@ -112,7 +112,7 @@ def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file:
     fit(load_recipe(recipe_file), whole)
 
     assert fit_killed(load_recipe(recipe_file), killed, 2, "after")
-    assert saved_step(killed / "checkpoints" / "last.ckpt", run_identity(load_recipe(recipe_file))) > 0
+    assert saved_step(killed / "checkpoints" / "last.ckpt", run_identity(load_recipe(recipe_file), killed)) > 0
     assert not (killed / "segmenter").exists()
     fit(load_recipe(recipe_file), killed)
     assert len(list((killed / "logs" / "csv").iterdir())) == 2

@@ -99,6 +99,10 @@ def test_a_run_whose_recipe_lacks_a_key_is_of_another(recipe: Recipe, tmp_path: 
         fit(recipe, run)
 
 
+def test_a_run_goes_on_on_another_accelerator_than_it_began_on(recipe: Recipe, begun: Path) -> None:
+    assert fit(replace(recipe, trainer=replace(recipe.trainer, accelerator="auto")), begun).steps == 4
+
+
 def test_a_run_that_was_never_saved_gives_way_to_a_corrected_one(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert fit_killed(recipe, run, 1, "before")

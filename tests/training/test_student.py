@@ -216,14 +216,14 @@ def test_patience_looks_at_the_better_of_the_two_weights(
 def test_steps_of_two_batches_see_twice_the_crops_and_validate_by_steps(small: Recipe, tmp_path: Path) -> None:
     result = fit(small, tmp_path / "run")
     assert result.steps == 8
-    saved = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt", _identity(small))
+    saved = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt", _identity(small, tmp_path / "run"))
     assert saved["DataModule"]["draws"] == [8 * 2 * 2]
 
 
-def _identity(recipe: Recipe) -> str:
+def _identity(recipe: Recipe, run: Path) -> str:
     from geodistill.training.folder import run_identity
 
-    return run_identity(recipe)
+    return run_identity(recipe, run)
 
 
 @pytest.mark.slow

@@ -236,7 +236,7 @@ def _train(
     run: Path, recipe: Recipe, method: Method, task: SegmentationTask, data: DataModule, started: float
 ) -> FitResult:
     """Run what is left of the phase and of the steps on labels, and save what was learnt."""
-    checkpoints, identity = run / folder.CHECKPOINTS, folder.run_identity(recipe)
+    checkpoints, identity = run / folder.CHECKPOINTS, folder.run_identity(recipe, run)
     last = checkpoints / "last.ckpt"
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
@@ -263,7 +263,7 @@ def _run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> Non
     """
     data.restart(unlabelled=True)
     checkpoint = run / folder.CHECKPOINTS / f"{phase.name}.ckpt"
-    step = saved_step(checkpoint, folder.run_identity(recipe))
+    step = saved_step(checkpoint, folder.run_identity(recipe, run))
     phase.to(memory_format=torch.channels_last)
     points = ResumePoints(checkpoint.parent, phase.name, min(recipe.trainer.save_every_steps, phase.steps))
     trainer = make_trainer(recipe, run, step, points, phase)
@@ -293,7 +293,7 @@ def _save_outcome(
     averaged = task.averaged is not None
     weights, score, step, set_miou = task.network_weights(averaged=averaged), None, trainer.global_step, task.set_miou
     if points.best is not None:
-        saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
+        saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe, run))
         averaged, score, step = points.best.averaged, points.best.score, int(saved["global_step"])
         weights = task.network_weights(saved["state_dict"], averaged)
         set_miou = saved["set_miou"]

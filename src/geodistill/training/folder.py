@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 KIND = "run of fit"
 RECIPE, INPUTS, CHECKPOINTS = "recipe.yaml", "inputs.json", "checkpoints"
-_MARKER = ".geodistill.json"
+_MARKER, _ACCELERATOR = ".geodistill.json", "trainer.accelerator"
 
 OURS = (
     *(RECIPE, INPUTS, f"{CHECKPOINTS}/*.ckpt", "pictures/*step_*.png", "figures-*.json"),
@@ -50,9 +50,14 @@ OURS = (
 """All that a run writes in its folder, as `mark_folder` takes it."""
 
 
-def run_identity(recipe: Recipe) -> str:
-    """Return what a run's checkpoints are known by: runs of one recipe on one set of inputs are the same run."""
-    return hashlib.sha256(json.dumps(recipe_dict(recipe), sort_keys=True).encode()).hexdigest()[:16]
+def run_identity(recipe: Recipe, run: Path) -> str:
+    """Return what a run's checkpoints are known by: runs of one recipe on one set of inputs are the same run.
+
+    It stays that of the accelerator that the run began on, on whatever other it goes on.
+    """
+    values, begun = recipe_dict(recipe), dict(_values(read_yaml(run / RECIPE, RecipeError)))
+    values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def refuse_other_folders(run: Path, restart: bool) -> None:
@@ -171,7 +176,7 @@ def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str) -> None:
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
     for key in {**asked, **saved}:
-        if key != "trainer.accelerator" and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
+        if key != _ACCELERATOR and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
             what = f"{run} holds a run of another recipe ({key} was {saved.get(key)}, is {asked.get(key)})"
             raise RecipeError(what, "the same recipe, to continue it", mend)
 

@@ -166,7 +166,7 @@ def make_trainer(
         logger=run_loggers(logs, start_step),
         log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO(run_identity(recipe))],
+        plugins=[SafeCheckpointIO(run_identity(recipe, run))],
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,

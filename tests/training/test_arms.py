@@ -186,6 +186,33 @@ def test_budgets_that_make_no_sense_are_refused(town: Path, steps: int | None, s
         ArmsOptions(town, seeds, steps)
 
 
+def test_the_device_reaches_the_training_and_is_checked_before_the_first_run(
+    town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in map(Path, recipes):
+        path.write_text(path.read_text().replace("accelerator: cpu", "accelerator: auto"))
+    asked: list[str] = []
+
+    def fitted(recipe: Recipe, run: Path) -> FitResult:
+        asked.append(recipe.trainer.accelerator)
+        return FitResult(run / "segmenter", 0.5, 2, 2, 0.25)
+
+    monkeypatch.setattr(arms, "fit", fitted)
+    monkeypatch.setattr(arms, "place_counts", lambda *arguments: {"here": np.eye(2, dtype=np.int64)})
+    for device in ("auto", "cpu"):
+        compare_arms(recipes, tmp_path / device, ArmsOptions(town, (0,), device=device))
+    assert asked == ["auto", "auto", "cpu", "cpu"]
+    with pytest.raises(RecipeError, match="device 'mtia'"):
+        compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0,), device="mtia"))
+    with pytest.raises(RecipeError, match="CUDA_VISIBLE_DEVICES"):
+        ArmsOptions(town, device="cuda:1")
+    second = Path(recipes[1])
+    second.write_text(second.read_text().replace("accelerator: auto", "accelerator: tpu"))
+    with pytest.raises(RecipeError, match=r"trainer\.accelerator 'tpu'"):
+        compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0,)))
+    assert len(asked) == 4
+
+
 def test_one_arm_alone_is_no_comparison(town: Path, recipes: list[str], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="two or more"):
         compare_arms(recipes[:1], tmp_path / "out", ArmsOptions(town))

@@ -50,16 +50,13 @@ def stage_recipe(job: StageJob) -> tuple[Recipe, list[str]]:
     Raises:
         RecipeError: A value cannot be used.
     """
-    from geodistill.nn.device import resolve_device
-    from geodistill.training.plan import plan_recipe
+    from geodistill.training.plan import accelerator_of, plan_recipe
 
     project, stage = job.project, job.plan.stage
     recipe = resolved_recipe(project, stage, job.fingerprints)
     files = {key: full for key, value in recipe.items() if (full := in_full(project, key, value)) != value}
     results = {key: _with_results(job, value) for key, value in (overrides_of(stage) | files).items()}
-    placed, device = {}, job.values.get("device", "auto")
-    if device != "auto":
-        placed["trainer.accelerator"] = resolve_device(device).type
+    placed = accelerator_of(job.values.get("device", "auto"))
     return plan_recipe(recipe_file(project, stage.entry), placed | results)
 
 

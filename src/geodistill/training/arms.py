@@ -21,8 +21,9 @@ from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
-from geodistill.training.plan import plan_recipe, start_line
+from geodistill.training.plan import accelerator_of, plan_recipe, start_line
 from geodistill.training.recipe import load_recipe
+from geodistill.training.trainer import check_accelerator
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class ArmsOptions:
         steps: Optimiser steps of each run, those before the labels among them; the first arm's where not given.
         minutes: Wall time after which every run ends, besides; no limit where not given.
         split: What is scored.
-        device: ``auto``, ``cpu``, ``cuda`` ...
+        device: What all train on and are scored on, ``cpu``, ``cuda`` ...; ``auto`` leaves training to the recipes.
 
     Raises:
-        RecipeError: There are no seeds, or one repeats, or a budget is not above 0.
+        RecipeError: There are no seeds, or one repeats, or a budget is not above 0, or the device is one of several.
     """
 
     manifest: Path
@@ -53,6 +54,9 @@ class ArmsOptions:
             raise RecipeError(f"seeds {list(self.seeds)}", "one or more, each once")
         if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
             raise RecipeError(f"{self.steps} steps, {self.minutes} minutes", "more than 0")
+        if self.device.partition(":")[2] not in ("", "0"):  # training takes the first of its kind
+            mend = "choose one of several with CUDA_VISIBLE_DEVICES"
+            raise RecipeError(f"device {self.device!r} to train on", "a kind of device, such as cuda", mend)
 
 
 def compare_arms(
@@ -70,7 +74,8 @@ def compare_arms(
         say: Takes a line for each run that begins or ends.
 
     Raises:
-        RecipeError: There are fewer than two arms, or two of one name, or a budget is too small for an arm.
+        RecipeError: There are fewer than two arms, or two of one name, or a budget is too small for an arm, or this
+            machine lacks the device.
         DataError: The data cannot be trained on or scored.
         OutputError: ``out`` cannot be written.
     """
@@ -79,13 +84,16 @@ def compare_arms(
         raise RecipeError(f"the arms {', '.join(arms)}", "two or more recipes of different names")
     manifest = Manifest.load(options.manifest)
     manifest.some_rows(options.split)
-    given: dict[str, Any] = {"data.manifest": str(options.manifest)}
+    given: dict[str, Any] = {"data.manifest": str(options.manifest), **accelerator_of(options.device)}
     if options.minutes is not None:
         given["trainer.max_hours"] = options.minutes / 60
     steps = options.steps or _steps(load_recipe(arms[0], given, idle=True))
     plans = {name: _plan_within(arm, given, steps) for name, arm in zip(names, arms, strict=True)}
     recipes = {name: recipe for name, (recipe, _) in plans.items()}
     starts = {name: lines[0] if lines else start_line(recipe) for name, (recipe, lines) in plans.items()}
+    for name, recipe in recipes.items():
+        if not all(folder.is_finished(out / f"{name}-{seed}", recipe) for seed in options.seeds):
+            check_accelerator(recipe.trainer)
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
     say = say or (lambda line: None)
     for name, line in starts.items():

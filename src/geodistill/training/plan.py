@@ -12,6 +12,7 @@ from geodistill.lazy import load
 from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, parse_term, split_weights
 from geodistill.methods.schema import Recipe
 from geodistill.methods.teacher import OWN_STUDENT
+from geodistill.nn.device import resolve_device
 from geodistill.nn.encoders import build_encoder
 from geodistill.training.recipe import as_flags, is_planned, load_recipe
 
@@ -76,6 +77,15 @@ def plan_recipe(
     recipe = load_recipe(config, [*as_flags(chosen), *asked])
     lines = [_start_line(recipe, manifest, missing), _labels_line(recipe, manifest)]
     return recipe, [*lines, _teacher_line(recipe, manifest), _steps_line(recipe, manifest)]
+
+
+def accelerator_of(device: str) -> dict[str, str]:
+    """Return the override that trains a recipe on a device of this machine; none for ``auto``, which changes nothing.
+
+    Raises:
+        RecipeError: The device does not exist here.
+    """
+    return {} if device == "auto" else {"trainer.accelerator": resolve_device(device).type}
 
 
 def _missing_weights(recipe: Recipe) -> str | None:

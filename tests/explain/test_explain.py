@@ -61,7 +61,9 @@ def test_bands_are_known_by_their_names(folder: Path, tmp_path: Path) -> None:
 def test_classes_doubt_and_evidence_are_the_models(folder: Path) -> None:
     student = Segmenter.load(folder / "student").eval()
     pixels, window = read_part(folder / "tile.tif", SPEC, Window(0, 0, 64, 64))
-    explained = explain_image(student, teacher_of(student, None), pixels, window)
+    teacher = teacher_of(student, None)
+    assert not isinstance(teacher, str)
+    explained = explain_image(student, teacher, pixels, window)
     with torch.no_grad():
         probabilities = student(torch.from_numpy(pixels)[None])[0].softmax(0).numpy()
     np.testing.assert_array_equal(explained.classes, probabilities.argmax(0))
@@ -134,6 +136,16 @@ def test_what_cannot_be_shown_is_one_line(folder: Path, tmp_path: Path, capsys: 
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_what_has_no_features_is_no_teacher_and_the_page_says_so(folder: Path, tmp_path: Path, several: bool) -> None:
+    names = [str(folder / name) for name in ("teacher", "student")[: 1 + several]]
+    recipe = {"recipe": {"teacher": {"segmenter": names, "indices": None if several else []}}}
+    Segmenter("supervised", ARGUMENTS, SPEC, 64, recipe).save(tmp_path / "taught")
+    page = explain(tmp_path / "taught", folder / "tile.tif", tmp_path / "page.html").read_text(encoding="utf-8")
+    learned = f"the model learned from {', '.join(names)}: name one with --teacher"
+    assert f"No teacher is shown: {learned if several else f'{names[0]} has no features to show'}." in page
+
+
 @pytest.fixture
 def chromium(tmp_path: Path) -> Iterator[Browser]:
     if browser.CHROMIUM is None:
@@ -166,8 +178,8 @@ def test_a_folder_called_student_is_a_teacher_where_it_is_named_and_no_recipe_s(
 ) -> None:
     monkeypatch.chdir(folder)
     itself = Segmenter("supervised", ARGUMENTS, SPEC, 64, {"recipe": {"teacher": {"segmenter": "student"}}})
-    assert teacher_of(itself, None) is None
+    assert teacher_of(itself, None) == "the recipe names none"
     named = teacher_of(itself, "student")
-    assert named is not None
+    assert not isinstance(named, str)
     weights = Segmenter.load(folder / "student").state_dict()
     assert all(torch.equal(weights[name], value) for name, value in named.module.state_dict().items())

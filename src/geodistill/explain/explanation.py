@@ -78,10 +78,10 @@ def read_part(image: Path | str, spec: Spec, window: Window | None) -> tuple[NDA
     return np.where(valid, pixels, 0).astype(np.float32), window
 
 
-def teacher_of(segmenter: Segmenter, named: str | None) -> FrozenTeacher | None:
-    """Return the teacher that is named, else the one that the model's recipe names.
+def teacher_of(segmenter: Segmenter, named: str | None) -> FrozenTeacher | str:
+    """Return the teacher that is named, else the one that the model's recipe names, or why none of it can be shown.
 
-    ``None`` where there is none, and where the model taught itself.
+    A model that taught itself has none.
 
     Raises:
         ArtifactError: It is not at hand.
@@ -92,17 +92,21 @@ def teacher_of(segmenter: Segmenter, named: str | None) -> FrozenTeacher | None:
     recipe = segmenter.provenance.get("recipe")
     config = recipe.get("teacher") if isinstance(recipe, Mapping) else None
     if not isinstance(config, Mapping) or config.get("segmenter") == OWN_STUDENT:
-        return None
+        return "the recipe names none"
     known = {field.name for field in fields(TeacherConfig)} - {"cache", "cache_gb", "cache_storage", "views"}
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key in known
     }
+    teachers = TeacherConfig(**values)
+    if len(teachers.segmenters) > 1:
+        return f"the model learned from {', '.join(teachers.segmenters)}: name one with --teacher"
     try:
-        return open_teacher(TeacherConfig(**values), segmenter.spec)
+        teacher = open_teacher(teachers, segmenter.spec)
     except ArtifactError as error:
         raise ArtifactError(
             error.received, error.expected, "name it with --teacher, or leave it out with --no-with-teacher"
         ) from error
+    return teacher if teacher.channels else f"{', '.join(teachers.segmenters)} has no features to show"
 
 
 def explain_image(

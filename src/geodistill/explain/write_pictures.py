@@ -70,15 +70,15 @@ def explain(model: Path | str, image: Path | str, out: Path | str, options: Expl
     check_outputs([path], [*source_files(image), *model_files(model)])
     segmenter = PerPlaceModel(load_on(model, "cpu")).at_image(image)
     pixels, window = read_part(image, segmenter.spec, options.window)
-    teacher = teacher_of(segmenter, options.teacher) if options.with_teacher else None
-    explained = explain_image(segmenter, teacher, pixels, window)
+    teacher = teacher_of(segmenter, options.teacher) if options.with_teacher else "none was asked for"
+    explained = explain_image(segmenter, None if isinstance(teacher, str) else teacher, pixels, window)
     legend, photo = segmenter.spec.legend, to_rgb(pixels, segmenter.spec.bands)
     lead = [
         f"What {Path(model).name} sees in {Path(image).name}: {window.height} x {window.width} pixels from row"
         f" {window.row}, column {window.col}."
     ]
-    if teacher is None:
-        lead.append("No teacher is shown: the recipe names none, or none was asked for.")
+    if isinstance(teacher, str):
+        lead.append(f"No teacher is shown: {teacher}.")
     sections = (_pictures(explained, legend, photo), _similarity(explained, photo))
     write_text(path, Page(f"{Path(model).name} explained", lead, (), sections, legend).to_html())
     return path

@@ -112,7 +112,7 @@ def test_what_has_no_data_in_any_way_that_files_say_it(tmp_path: Path) -> None:
     names = []
     for band, value in enumerate((0, 7, 255)):
         pixels = np.where(seen, plain[band], value).astype(np.uint8)[None]
-        names.append(make_raster(tmp_path / f"bands_B{band + 1}.tif", pixels=pixels, nodata=value))
+        names.append(make_raster(tmp_path / f"bands_B{band}.tif", pixels=pixels, nodata=value))
     classes = {name: classes_of(path, tmp_path / "maps" / f"{name}.tif") for name, path in sources.items()}
     classes["told"] = classes_of(sources["told"], tmp_path / "maps" / "told.tif", nodata=0.0)
     (made,) = predict(tiny_segmenter(), names, tmp_path / "maps" / "b.tif", PredictOptions(device="cpu"), stack=True)

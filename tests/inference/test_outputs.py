@@ -60,7 +60,7 @@ def source_of_source(folder: Path) -> Made:
 
 
 def member_of_stack(folder: Path) -> Made:
-    files = [make_raster(folder / f"B{i}.tif", channels=1) for i in (1, 2, 3)]
+    files = [make_raster(folder / f"B{i}.tif", channels=1) for i in (0, 1, 2)]
     return files, folder / "B2.tif", PredictOptions()
 
 

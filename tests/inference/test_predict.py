@@ -266,6 +266,21 @@ def test_bands_by_number_and_by_name(tmp_path: Path, model: Path) -> None:
 
 
 @pytest.mark.slow
+def test_band_files_taken_in_their_order_are_said_to_be(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    model, unnamed = tiny_segmenter(), tiny_segmenter()
+    model.spec = replace(model.spec, bands=("blue", "green", "red"))
+    unnamed.spec = replace(unnamed.spec, bands=("band1", "band2", "band3"))
+    plain = [make_raster(tmp_path / f"x_{n}.tif", channels=1) for n in "abc"]
+    named = [make_raster(tmp_path / f"y_{n}.tif", channels=1, bands=[n]) for n in ("red", "green", "blue")]
+    one = PredictOptions(device="cpu")
+    cases = [(model, plain, one), (model, named, one), (unnamed, plain, one)]
+    cases.append((model, plain, replace(one, bands=("3", "2", "1"))))
+    for number, (segmenter, files, options) in enumerate(cases):
+        predict(segmenter, files, tmp_path / f"map{number}.tif", options, stack=True)
+    (said,) = [str(each.message) for each in recwarn if each.category is GeodistillWarning]
+    assert "x_c.tif: no band 'blue': the files are taken in their order as blue, green, red; --bands" in said
+
+
 def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> None:
     source = make_raster(tmp_path / "scene.tif", height=150, width=400, tiled=True)
     network = SupervisedNetwork(3, 3, architecture="unet", encoder="test_resnet", decoder_channels=16)

@@ -49,6 +49,12 @@ def test_sensors_call_the_same_light_by_other_numbers(name: str, common: str) ->
     assert aliases(name, None, None, alone=False) == set()
 
 
+def test_an_only_band_called_1_goes_by_the_number_of_its_file() -> None:
+    assert aliases("LC08_x_B4.TIF", "Band 1", None, alone=True) >= {"band 1", "b4", "red"}
+    assert "b1" in aliases("a.tif", "Band 1", None, alone=True)
+    assert "b1" in aliases("LC08_x_B4.TIF", "Band 1", None, alone=False)
+
+
 def test_names_answer_in_any_case_and_with_or_without_zero() -> None:
     known = [(1, aliases("s.tif", "Red Edge", "undefined", False)), (3, aliases("s.tif", "B04", None, False))]
     assert choose(["RED EDGE", "b4"], known, "s.tif") == [1, 3]

@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from factories import make_raster, noise
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
-from geodistill.raster.source import shared_name
+from geodistill.raster.source import Neighbours, shared_name
 
 
 @pytest.fixture
@@ -42,6 +42,29 @@ def test_files_become_bands_in_their_order(landsat: list[Path]) -> None:
 def test_bands_answer_to_their_common_names(landsat: list[Path]) -> None:
     with Raster(landsat) as plain, Raster(landsat, ["red", "B3", "blue"]) as raster:
         np.testing.assert_array_equal(raster.read()[0], plain.read()[0][::-1])
+
+
+def test_bands_answer_to_their_descriptions_and_to_the_names_of_their_files(tmp_path: Path) -> None:
+    names = ("blue", "nir", "red")  # as a shell lists them
+    paths = [make_raster(tmp_path / f"T32_b_{n}.tif", channels=1, bands=[n], seed=i) for i, n in enumerate(names)]
+    with Raster(paths) as plain, Raster(paths, ["Red", "T32_b_blue.tif", "nir"]) as raster:
+        np.testing.assert_array_equal(raster.read()[0], plain.read()[0][[2, 0, 1]])
+        assert plain.band_names == tuple(path.name for path in paths)
+    tokens = [
+        make_raster(tmp_path / f"LC08_x_B{n}.TIF", channels=1, bands=[said], seed=n)
+        for n, said in ((4, "Band 1"), (5, "Band 1"), (6, "infrared & more"))
+    ]
+    with Raster(tokens) as plain, Raster(tokens, ["infrared & more", "b5", "red"]) as raster:
+        np.testing.assert_array_equal(raster.read()[0], plain.read()[0][::-1])
+
+
+def test_descriptions_in_another_encoding_count_for_none(tmp_path: Path) -> None:
+    paths = [make_raster(tmp_path / f"{name}.tif", channels=1, bands=["Grxn"]) for name in "ab"]
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"Grxn", b"Gr\xfcn"))
+    for source in (paths, Neighbours(map(str, paths))):
+        with Raster(source) as raster:
+            assert not any("Gr" in name for name in raster.band_names)
 
 
 def test_coarser_bands_come_onto_the_finest_grid(tmp_path: Path) -> None:

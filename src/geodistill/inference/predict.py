@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from geodistill.inference.sliding import CHOOSE_BANDS, check_bands
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
 from geodistill.raster import IMAGE_SUFFIXES, Raster
-from geodistill.raster.source import is_local
+from geodistill.raster.source import Neighbours, is_local
 from geodistill.segmenter import Segmenter, read_description
 from geodistill.spec import Spec
 
@@ -155,6 +156,7 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
             try:
                 read.update(raster.files)
                 check_bands(raster, spec.bands, CHOOSE_BANDS)
+                warn_order(scene, spec, worker.options)
                 warn_unlike(raster, spec, worker.options)
             except DataError:
                 raster.close()
@@ -167,6 +169,20 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
             if not worker.options.keep_going:
                 raise
     return [name for name in sorted(read) if is_local(name)]
+
+
+def warn_order(scene: InputScene, spec: Spec, options: PredictOptions) -> None:
+    """Say where band files are taken in their order, since they do not have the names of the model's bands."""
+    stacked = len(scene.sources) > 1 and not isinstance(scene.source, Neighbours)
+    named = any(re.fullmatch(r"band\d+", name) is None for name in spec.bands)
+    if not stacked or not named or scene.bands or options.bands:
+        return
+    try:
+        Raster(scene.source, spec.bands).close()
+    except DataError as error:
+        order = ", ".join(spec.bands[:12]) + (" ..." if len(spec.bands) > 12 else "")
+        what = f"{error.received}: the files are taken in their order as {order}; --bands says which is which"
+        warnings.warn(what, GeodistillWarning, stacklevel=2)
 
 
 def check_zoom(scenes: Sequence[InputScene], options: PredictOptions) -> None:

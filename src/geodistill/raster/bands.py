@@ -61,6 +61,9 @@ _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 _UNNAMED = re.compile(r"band\d+")
 
+DESCRIBED = "DESCRIPTION"
+"""Tag of a stack's band: its description in its file, since the band itself is called after the file."""
+
 _SURE = {".png", ".webp", ".jp2", ".gif"}
 """Suffixes of formats whose alpha is what they say it is."""
 
@@ -105,7 +108,8 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
     described = (description or "").strip().lower()
     names = {name for name in (described, "" if described in COMMON else (colour or "").lower()) if name}
     token = band_token(description) if description else None
-    token = token or (band_token(file_name) if alone else None)
+    if alone and token in (None, "b1"):  # "Band 1" is what writers call an only band unasked
+        token = band_token(file_name) or token
     if token:
         # Sentinel-2 writes B04 and B8A, Landsat B4.
         names |= {token, f"b0{token[1:]}" if token[1:].isdecimal() and len(token) == 2 else token}
@@ -126,6 +130,14 @@ def lie_otherwise(known: Sequence[str], bands: Sequence[str]) -> bool:
     """Whether bands have the names of known ones, in another order."""
     before, now = ([name.lower() for name in names] for names in (known, bands))
     return before != now and sorted(before) == sorted(now)
+
+
+def described(file: DatasetReader) -> tuple[str | None, ...]:
+    """Return the description of each band of a file, ``None`` for all where they are in another encoding than UTF-8."""
+    try:
+        return tuple(file.descriptions)
+    except UnicodeDecodeError:
+        return (None,) * int(file.count)
 
 
 def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:

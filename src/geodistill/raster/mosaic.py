@@ -11,7 +11,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import alpha_bands
+from geodistill.raster.bands import alpha_bands, described
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stack import mask_band, palette_text, virtual_band, virtual_raster
 from geodistill.raster.stored import turn_of
@@ -46,7 +46,7 @@ def mosaic(sources: Sequence[str]) -> str:
         parts = [(name, f, (x - left, y - top)) for name, f, (x, y) in zip(names, files, places, strict=True)]
         parts.reverse()  # what comes later in the text lies on top
         bands = "".join(
-            virtual_band(i, first, i, first.descriptions[i - 1], _sources(str(i), parts, alpha), alpha)
+            virtual_band(i, first, i, described(first)[i - 1], _sources(str(i), parts, alpha), alpha)
             for i in first.indexes
         )
         mask = mask_band(_sources("mask,1", parts, alpha)) if not alpha and first.nodata is None else ""

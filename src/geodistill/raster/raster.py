@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import aliases, alpha_bands, choose
+from geodistill.raster.bands import DESCRIBED, aliases, alpha_bands, choose
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 from geodistill.raster.stored import (
@@ -133,10 +133,11 @@ class Raster:
     def _names(self, index: int) -> set[str]:
         file = self._file
         description, colour = self._descriptions[index - 1], file.colorinterp[index - 1].name
-        # A band of a stack is called after its file.
-        named = description if self._stacked and description else self.path.name
         shown = None if colour in ("undefined", "gray", "palette") else colour
-        return aliases(named, description, shown, alone=self._stacked or file.count == 1)
+        if not self._stacked or description is None:
+            return aliases(self.path.name, description, shown, alone=self._stacked or file.count == 1)
+        # A band of a stack is called after its file, and answers to its description in there too.
+        return aliases(description, file.tags(index).get(DESCRIBED), shown, alone=True) | {description.strip().lower()}
 
     @property
     def name(self) -> str:

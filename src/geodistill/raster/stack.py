@@ -12,7 +12,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import alpha_bands
+from geodistill.raster.bands import DESCRIBED, alpha_bands, described
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stored import colour_table, turn_of
 
@@ -47,7 +47,7 @@ def stack(sources: Sequence[str]) -> str:
     """Return the text of a GDAL virtual raster with all bands of files that show one place, in the order of the files.
 
     The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, mask,
-    scale and offset, and answers to its file's name.
+    scale and offset, and answers to its file's name and its description in the file.
 
     Raises:
         DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.
@@ -144,7 +144,9 @@ def _band(
     place: tuple[float, float, float, float],
     alpha: Collection[int],
 ) -> str:
-    name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
+    description, name = described(file)[index - 1], Path(source).name
+    tags = f'<Metadata><MDI key="{DESCRIBED}">{escape(description)}</MDI></Metadata>' if description else ""
+    name = name if file.count == 1 else description or f"{name} {index}"
     nodata = file.nodatavals[index - 1]
     x, y, width, height = place
     part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
@@ -158,4 +160,4 @@ def _band(
     if masked:
         mask = f"<SimpleSource>{opened}<SourceBand>mask,{index}</SourceBand>{part}</SimpleSource>"
         sources += mask_band(mask)
-    return virtual_band(number, file, index, name, sources, alpha)
+    return virtual_band(number, file, index, name, tags + sources, alpha)

@@ -22,7 +22,7 @@ from geodistill.change.legends import change_legend, common_classes, parse_renam
 from geodistill.change.map_pair import may_be_shifted
 from geodistill.change.matrix import ChangeMatrix
 from geodistill.cli import main
-from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, OutputError, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
 
 PLACE = from_origin(500_000, 40_000, 10, 10)
@@ -199,6 +199,24 @@ def test_another_grid_is_refused_or_aligned(pair: tuple[Path, Path], tmp_path: P
     with pytest.raises(DataError, match="EPSG:4326"):
         compare_maps(pair[0], degrees, tmp_path / "change.tif")
     assert made.matrix.unit == "m2"
+
+
+@pytest.mark.parametrize("min_area", [0.0, 500.0])
+def test_maps_with_little_or_nothing_in_common(pair: tuple[Path, Path], min_area: float) -> None:
+    def moved(columns: int) -> Path:
+        place = PLACE @ Affine.translation(columns, 0)
+        return write_map(pair[0].with_name(f"moved{columns}.tif"), blobs(120, 90, 2), "EPSG:32636", place)
+
+    with pytest.raises(
+        DataError, match=r"before.tif \(x 500000 to 500900, .* and moved90.tif \(x 500900 to 501800, .*36"
+    ):
+        compare((pair[0], moved(90)), align=True, min_area=min_area)
+    assert not pair[0].with_name("change.tif").exists()
+    with pytest.warns(GeodistillWarning, match=r"moved80.tif has data for \d+\.\d% of before.tif"):
+        compare((pair[0], moved(80)), align=True, min_area=min_area)
+    hide(pair[1], np.ones((120, 90), bool), inside=True)
+    with pytest.raises(DataError, match="no pixel has data in both"):
+        compare(pair, min_area=min_area)
 
 
 def test_nothing_is_written_over_what_is_read(pair: tuple[Path, Path], tmp_path: Path) -> None:

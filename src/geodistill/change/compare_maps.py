@@ -95,7 +95,8 @@ def compare_maps(
         legends: What the values of maps mean that do not say so themselves: one for both, or one each.
 
     Raises:
-        DataError: A map cannot be read, has values that mean nothing, or they differ in grid or classes.
+        DataError: A map cannot be read, has values that mean nothing, or they differ in grid or classes, or have no
+            pixel in common.
         OutputError: A file cannot be written, would be written over one that is read, or was made with an earlier map
             of this name and changed since.
     """
@@ -114,6 +115,7 @@ def compare_maps(
     if not options.align:
         for path in inputs[1:]:
             require_grid(before, path, (maps[0].grid, read_map_grid(path)))
+    places = (maps[0].grid, maps[1].grid)
     with open_work(out, {"change": [str(before), str(after)], "version": __version__}, resume=False) as folder:
         try:
             if options.align:
@@ -122,6 +124,7 @@ def compare_maps(
                 sure = [align(path, maps[0].grid, folder / name) for path, name in zip(sure, names, strict=False)]
             pair = MapPair(
                 names=(inputs[0].name, inputs[1].name),
+                places=places,
                 before=maps[0],
                 after=maps[1],
                 confidence=(sure[0], sure[1]) if confidence else None,

@@ -1,7 +1,8 @@
-"""Whether two maps lie on one grid, and the second brought onto the first's where they do not."""
+"""Whether two maps lie on one grid and show one place, and the second brought onto the first's grid where not."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.any_map import AnyMap
 from geodistill.raster import Grid
 
 _SHARE = 0.01
 """Of a pixel, by which grids may be apart."""
+
+LEAST_COMMON = 0.5
+"""Of the first map's pixels: where fewer are compared, a warning says so."""
 
 
 def same_grid(one: Grid, other: Grid) -> bool:
@@ -45,6 +49,31 @@ def require_grid(before: Path | str, after: Path | str, grids: tuple[Grid, Grid]
             "two maps on one grid",
             "--align brings the second onto the grid of the first",
         )
+
+
+def require_common(names: tuple[str, str], places: tuple[Grid, Grid], mapped: int, compared: int) -> None:
+    """Make sure that two maps have something to compare, and warn where that is little of the first.
+
+    Args:
+        names: Names of the maps.
+        places: Where each of them lies.
+        mapped: Pixels of the first that have data.
+        compared: Those of them where the second has data too.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not compared:
+        about = [f"{name} ({_extent(grid)})" for name, grid in zip(names, places, strict=True)]
+        raise DataError(f"no pixel has data in both {about[0]} and {about[1]}", "two maps of one place")
+    if compared < LEAST_COMMON * mapped:
+        what = f"{names[1]} has data for {compared / mapped:.1%} of {names[0]}: only that is compared"
+        warnings.warn(what, GeodistillWarning, stacklevel=2)
+
+
+def _extent(grid: Grid) -> str:
+    left, bottom, right, top = (f"{value:.10g}" for value in grid.bounds)
+    return f"x {left} to {right}, y {bottom} to {top}, {grid.crs or 'no CRS'}"
 
 
 def align_map(classes: AnyMap, grid: Grid, target: Path) -> AnyMap:

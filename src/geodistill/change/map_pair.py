@@ -26,12 +26,14 @@ class PairStrip:
 
     Attributes:
         top: First row.
+        mapped: Pixels of which the first map knows the class, whatever the second does.
         before: ``(rows, W)`` uint8 common classes of the first map; `IGNORE_INDEX` where either has no data.
         after: Likewise of the second.
         codes: ``(rows, W)`` int32: ``before * K + after`` where the class changed, else `NONE`.
     """
 
     top: int
+    mapped: int
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
     codes: NDArray[np.int32]
@@ -43,6 +45,7 @@ class MapPair:
 
     Attributes:
         names: Names of the two files.
+        places: Where each of them lies, as it came.
         before: The first map.
         after: The second, on the grid of the first.
         confidence: Their maps of confidence, where given.
@@ -52,6 +55,7 @@ class MapPair:
     """
 
     names: tuple[str, str]
+    places: tuple[Grid, Grid]
     before: AnyMap
     after: AnyMap
     confidence: tuple[Path, Path] | None
@@ -69,13 +73,14 @@ class MapPair:
         both = (one.haloed_strips(self.tolerance) for one in (self.before, self.after))
         for (top, here, old), (_, _, new) in zip(*both, strict=True):
             before, after = self.classes.before[old], self.classes.after[new]
+            mapped = int(np.count_nonzero(before[here] != IGNORE_INDEX))
             missing = (before == IGNORE_INDEX) | (after == IGNORE_INDEX)
             before[missing] = after[missing] = IGNORE_INDEX
             changed = before != after
             if self.tolerance:
                 changed &= ~may_be_shifted(before, after, changed, self.tolerance)
             codes = np.where(changed, before.astype(np.int32) * count + after, NONE).astype(np.int32)
-            yield PairStrip(top, before[here], after[here], codes[here])
+            yield PairStrip(top, mapped, before[here], after[here], codes[here])
 
     def confidences(self) -> Iterator[NDArray[np.uint8]]:
         """Yield ``(rows, 3, W)`` of each strip: the product of both confidences, that before, and that after.

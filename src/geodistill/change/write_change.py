@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.change.grids import require_common
 from geodistill.change.legends import change_legend
 from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
@@ -46,7 +47,8 @@ def write_change(
     goes, but for the ``outputs``, which are made now.
 
     Raises:
-        DataError: A map is truncated or corrupt, or there are more kinds of change than a map can hold.
+        DataError: A map is truncated or corrupt, no pixel has data in both maps, or there are more kinds of change than
+            a map can hold.
         OutputError: A map cannot be written.
     """
     count, ground = len(pair.classes.legend), Ground(pair.grid)
@@ -80,16 +82,24 @@ def write_change(
 
 
 def _survey(pair: MapPair, ground: Ground, min_area: float) -> tuple[PatchSizes | None, NDArray[np.int64]]:
-    """Return the sizes of all patches, where they matter, and which changes occur."""
-    if not min_area:
-        occurring = np.zeros(len(pair.classes.legend) ** 2, bool)
-        for strip in pair.strips():
-            occurring[strip.codes[strip.codes != NONE]] = True
-        return None, np.flatnonzero(occurring)
-    sizes = PatchSizes()
+    """Return the sizes of all patches, where they matter, and which changes occur.
+
+    Raises:
+        DataError: No pixel has data in both maps.
+    """
+    sizes, occurring = PatchSizes(), np.zeros(len(pair.classes.legend) ** 2, bool)
+    mapped = compared = 0
     for strip in pair.strips():
-        sizes.add(strip.codes, ground.pixel_areas(strip.top, len(strip.codes)))
-    return sizes, np.flatnonzero(np.bincount(sizes.join(min_area)))
+        mapped += strip.mapped
+        compared += int(np.count_nonzero(strip.before != IGNORE_INDEX))
+        if min_area:
+            sizes.add(strip.codes, ground.pixel_areas(strip.top, len(strip.codes)))
+        else:
+            occurring[strip.codes[strip.codes != NONE]] = True
+    require_common(pair.names, pair.places, mapped, compared)
+    if min_area:
+        return sizes, np.flatnonzero(np.bincount(sizes.join(min_area)))
+    return None, np.flatnonzero(occurring)
 
 
 def _without_small(codes: NDArray[np.int32], sizes: PatchSizes, position: int, min_area: float) -> NDArray[np.int32]:

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import geopandas
 import pytest
+import shapely
 import yaml
 
 from detection_sets import make_detection_set
@@ -116,6 +118,28 @@ def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(recipe.iter_errors({"method": "ktda", "data": {"crop": 64}})) == []
     assert list(recipe.iter_errors({"method": "ktda", "nettwork": {}}))
     assert list(recipe.iter_errors({"method": "ktda", "data": {"croop": 64}}))
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp", ".fgb", ".parquet"])
+def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path: Path, suffix: str) -> None:
+    def write(stem: str, shape: shapely.Geometry, **columns: object) -> None:
+        frame = geopandas.GeoDataFrame({key: [value] for key, value in columns.items()}, geometry=[shape], crs=32636)
+        file = tmp_path / f"{stem}{suffix}"
+        frame.to_parquet(file) if suffix == ".parquet" else frame.to_file(file)
+
+    make_raster(tmp_path / "images" / "a.tif")
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    write("a_map", square, **{"class": 1, "name": "road", "pixels": 5, "area_m2": 7.5, "confidence": 0.5})
+    if suffix != ".geojson":  # of text only the beginning is looked at
+        write("an_area", square, number=1)
+        write("an_index", square, location="images/a.tif")
+        write("points", square.centroid, kind="road")
+    with pytest.raises(DataError, match="neither labels nor a model"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+    write("roads", square, Klasse="road")
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    label = read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert (label["boxes"], label["format"], label["images"]) == (f"roads{suffix}", "geojson", "images")
 
 
 def test_a_scene_with_a_mask_is_mapped_and_not_learnt_from(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ FEWEST = 3
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
+_VECTORS = (".gpkg", ".shp", ".fgb", ".parquet")
+"""Suffixes of polygons that are no text."""
+
+_NO_LABELS = ({"pixels", "area_m2"}, {"stac_version"})
+"""Columns of polygons that are no labels: made of a map, or the outlines of images."""
+
 _BEGINNING = 1 << 16
 _LOOKED_AT = 50
 """Files of a folder that are opened at most."""
@@ -131,11 +137,13 @@ def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: 
 
 
 def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:
-    """Yield the boxes that stand in a folder: a file of COCO or GeoJSON, or a folder of one file per image."""
+    """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
         if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
             kinds.append((folder / name, kind))
+    vectors = [folder / name for name in names if name.lower().endswith(_VECTORS)]
+    kinds += [(file, "geojson") for file in vectors[:_LOOKED_AT] if _holds_classes(file)]
     for suffix in (".xml", ".txt"):
         files = [name for name in names if name.lower().endswith(suffix) and _may_hold_boxes(name)]
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
@@ -168,9 +176,44 @@ def _format_of(file: Path) -> str:
         hrsc, fair1m = "<HRSC" in text, "<points>" in text
         return "hrsc" if hrsc else "fair1m" if fair1m else "voc" if "<bndbox>" in text else ""
     if '"FeatureCollection"' in text:
-        return "geojson"
+        return "" if any(all(f'"{name}"' in text for name in names) for names in _NO_LABELS) else "geojson"
     whole = text + end.decode("utf-8", "replace")
     return "coco" if all(f'"{key}"' in whole for key in ("images", "annotations", "categories")) else ""
+
+
+def _holds_classes(file: Path) -> bool:
+    """Whether a vector file holds one layer of polygons, with a column that may be their class."""
+    import pyarrow as pa
+    import pyogrio
+
+    from geodistill.label.formats.geo_features import CATEGORY_FIELDS
+
+    try:
+        kind, texts = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
+        return False
+    classed = any(name in CATEGORY_FIELDS or (text and name != "location") for name, text in texts.items())
+    return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)
+
+
+def _layer(file: Path) -> tuple[str, dict[str, bool]]:
+    """Return the kind of geometry of a file's only layer, and of each column whether it holds text."""
+    import pyogrio
+
+    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+    if len(layers) != 1:
+        return "", {}
+    about = pyogrio.read_info(file, layer=layers[0])
+    return str(about["geometry_type"]), dict(zip(about["fields"], about["dtypes"] == "object", strict=True))
+
+
+def _geoparquet(file: Path) -> tuple[str, dict[str, bool]]:
+    """Return as `_layer`; no kind where it is another table."""
+    import pyarrow.parquet as pq
+
+    about = pq.read_metadata(file)
+    texts = {str(field.name): str(field.type).endswith("string") for field in about.schema.to_arrow_schema()}
+    return ("Polygon" if b"Polygon" in (about.metadata or {}).get(b"geo", b"") else ""), texts
 
 
 def _format_of_lines(text: str) -> str:

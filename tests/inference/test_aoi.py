@@ -45,7 +45,9 @@ def test_the_map_and_the_work_lie_inside(suffix: str, tmp_path: Path) -> None:
     with Raster(scene) as raster:
         grid = raster.grid
     shapes = place(grid, BLOCK, FAR)
-    aoi = write(tmp_path / f"area.{suffix}", shapes, grid.crs.to_wkt(), "EPSG:4326" if suffix == "geojson" else None)
+    # What has no shape covers nothing; FlatGeobuf has an index, and nothing of that kind.
+    rows = shapes if suffix == "fgb" else [shapes[0], None, shapely.Polygon(), *shapes[1:]]
+    aoi = write(tmp_path / f"area.{suffix}", rows, grid.crs.to_wkt(), "EPSG:4326" if suffix == "geojson" else None)
     options = PredictOptions(backend="torch", aoi=str(aoi), overlap=0)
     (made,) = predict(tiny_segmenter(tile=16), [scene], tmp_path / "map.tif", options)
     with rasterio.open(made.path) as file:
@@ -179,6 +181,8 @@ def _saved(grid: Grid, rings: list[list[tuple[float, float]]]) -> Path:
         ([shapely.Point(0, 0)], "EPSG:4326", "no polygons"),
         ([shapely.box(0, 0, 1, 1)], None, "no CRS"),
         ([], "EPSG:4326", "no polygons"),
+        ([None, shapely.Polygon()], "EPSG:4326", "has no polygons"),
+        ([None, shapely.box(0, 0, 1, 1), shapely.Point(0, 0)], "EPSG:4326", "1 features that are no polygons"),
     ],
 )
 def test_files_that_outline_nothing(

@@ -194,10 +194,12 @@ def _read(path: str, _stamp: tuple[int, int]) -> Any:
         table = pyogrio.read_dataframe(path, columns=[], max_features=MOST_FEATURES + 1)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({str(error)[:200]})", "a vector file of polygons") from error
-    if not hasattr(table, "geometry") or not len(table):
-        raise DataError(f"{path} has no polygons", "a vector file of polygons")
     if len(table) > MOST_FEATURES:
         raise DataError(f"{path} has more than {MOST_FEATURES} features", f"at most {MOST_FEATURES}")
+    if hasattr(table, "geometry"):  # rows without a geometry, or with an empty one, cover nothing
+        table = table[~(table.geometry.isna() | table.geometry.is_empty)]
+    if not hasattr(table, "geometry") or not len(table):
+        raise DataError(f"{path} has no polygons", "a vector file of polygons")
     if table.crs is None:
         raise DataError(f"{path} has no CRS", "polygons that say where they lie")
     shapes = shapely.force_2d(table.geometry.to_numpy())

@@ -10,6 +10,7 @@ from rasterio.transform import from_origin
 
 from factories import make_raster
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.grid import crs_name
 
 MOON = (
     'PROJCS["Moon",GEOGCS["GCS_Moon",DATUM["D_Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference_Meridian",0],'
@@ -105,3 +106,9 @@ def test_a_transform_and_control_points_without_a_crs_are_kept(tmp_path: Path) -
 def test_the_middle_of_a_window_is_at_most_as_large_as_asked() -> None:
     assert Window(10, 20, 100, 31).middle(40) == Window(40, 20, 40, 31)
     assert Window(0, 0, 7, 8).middle(4) == Window(1, 2, 4, 4)
+
+
+def test_a_crs_is_called_by_its_name() -> None:
+    assert crs_name(CRS.from_epsg(32632)) == "WGS 84 / UTM zone 32N"
+    assert crs_name(None) == "no CRS"
+    assert crs_name("neither a code\n nor a definition") == "neither a code nor a definition"

@@ -15,6 +15,7 @@ from rasterio.vrt import WarpedVRT
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.any_map import AnyMap
 from geodistill.raster import Grid
+from geodistill.raster.grid import crs_name
 
 _SHARE = 0.01
 """Of a pixel, by which grids may be apart."""
@@ -43,7 +44,9 @@ def require_grid(before: Path | str, after: Path | str, grids: tuple[Grid, Grid]
         DataError: They do not.
     """
     if not same_grid(*grids):
-        about = [f"{g.width} x {g.height} pixels from {g.transform.c:g}, {g.transform.f:g}, {g.crs}" for g in grids]
+        about = [
+            f"{g.width} x {g.height} pixels from {g.transform.c:g}, {g.transform.f:g}, {crs_name(g.crs)}" for g in grids
+        ]
         raise DataError(
             f"{before} has {about[0]} and {after} has {about[1]}",
             "two maps on one grid",
@@ -73,7 +76,7 @@ def require_common(names: tuple[str, str], places: tuple[Grid, Grid], mapped: in
 
 def _extent(grid: Grid) -> str:
     left, bottom, right, top = (f"{value:.10g}" for value in grid.bounds)
-    return f"x {left} to {right}, y {bottom} to {top}, {grid.crs or 'no CRS'}"
+    return f"x {left} to {right}, y {bottom} to {top}, {crs_name(grid.crs)}"
 
 
 def align_map(classes: AnyMap, grid: Grid, target: Path) -> AnyMap:

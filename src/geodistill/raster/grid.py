@@ -293,3 +293,13 @@ def _metres(crs: CRS) -> float:
         return 0.0
     plane = len(axes) >= 2 and all(axis.unit_name not in ("", "unknown", "degree", "unity") for axis in axes[:2])
     return float(axes[0].unit_conversion_factor) if plane else 0.0
+
+
+def crs_name(crs: Any) -> str:
+    """Return what people call a CRS, such as WGS 84 / UTM zone 32N; ``None`` is no CRS."""
+    if crs is None:
+        return "no CRS"
+    try:
+        return str(pyproj.CRS.from_user_input(crs).name)
+    except pyproj.exceptions.ProjError:
+        return " ".join(str(crs).split())[:80]

@@ -31,6 +31,7 @@ from geodistill.label.formats.raw_boxes import (
 )
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
+from geodistill.raster.grid import crs_name
 
 BOX_SHARE = 0.95
 """Four corners that fill this share of their smallest enclosing rectangle are a box, else an outline."""
@@ -123,8 +124,8 @@ def _brought(features: Features, image_crs: CRS) -> Shapes:
         brought: Shapes = np.asarray(shapes.to_crs(image_crs.to_wkt()).array, object)
     except (pyproj.exceptions.ProjError, CRSError, ValueError) as error:
         raise DataError(
-            f"the CRS of {features.file} ({_name_of(features.crs)}) cannot be brought to that of the images"
-            f" ({_name_of(image_crs.to_wkt())}): {' '.join(str(error).split())[:200]}",
+            f"the CRS of {features.file} ({crs_name(features.crs)}) cannot be brought to that of the images"
+            f" ({crs_name(image_crs.to_wkt())}): {' '.join(str(error).split())[:200]}",
             "annotations and images that both say where on Earth they lie, or share their CRS",
         ) from error
     if image_crs.is_geographic and len(brought):
@@ -133,13 +134,6 @@ def _brought(features: Features, image_crs: CRS) -> Shapes:
         across = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180)
         brought[across] = shapely.transform(brought[across], lambda xy: np.where(xy < (0, -np.inf), xy + _TURN, xy))
     return brought
-
-
-def _name_of(crs: Any) -> str:
-    try:
-        return str(pyproj.CRS.from_user_input(crs).name)
-    except pyproj.exceptions.ProjError:
-        return " ".join(str(crs).split())[:80]
 
 
 def _hits(group: GeoImages, polygons: Shapes, crs: CRS) -> list[tuple[Picture, Grid, Any, int]]:
@@ -179,11 +173,11 @@ def _elsewhere_error(features: Features, placed: GeoImages, pictures: Pictures) 
     assert crs is not None
     footprints = shapely.union_all([_footprint(grid) for _, grid in placed if grid.crs == crs])
     images = footprints.bounds
-    name = _name_of(crs.to_wkt())
+    name = crs_name(crs.to_wkt())
     place = f"images span {_span(images)} in {name}"
     try:
         there = geopandas.GeoSeries([footprints], crs=crs.to_wkt()).to_crs(features.crs).total_bounds
-        if np.isfinite(there).all() and _name_of(features.crs) != name:
+        if np.isfinite(there).all() and crs_name(features.crs) != name:
             place += f", which is {_span(tuple(there))} there"
     except (pyproj.exceptions.ProjError, CRSError, ValueError):
         pass
@@ -192,7 +186,7 @@ def _elsewhere_error(features: Features, placed: GeoImages, pictures: Pictures) 
         mend = "these are no degrees: save the file with its true CRS, such as a GeoPackage in that of the images"
     return DataError(
         f"no annotation lies on an image of {pictures.place}: those of {features.file} span {_span(extent)} in"
-        f" {_name_of(features.crs)}, {place}",
+        f" {crs_name(features.crs)}, {place}",
         "annotations on the ground that the images show",
         mend,
     )

@@ -185,13 +185,17 @@ def test_a_command_on_two_processes_shares_a_cache_and_tells_its_end_once(recipe
 
 
 def test_unlabelled_images_are_left_out_where_nothing_learns_from_them(
-    recipe: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(DataModule, "restart", lambda self, unlabelled, *_: asked.append(unlabelled))
     flags = ["--data.unlabelled", str(town), "--trainer.max_steps", "1"]
     fit(load_recipe(recipe, flags), tmp_path / "with")
-    fit(load_recipe(recipe, [*flags, "--losses.weights.kd", "0", "--losses.weights.feature", "0"]), tmp_path / "none")
+    off = [*flags, "--losses.weights.kd", "0", "--losses.weights.feature", "0"]
+    with pytest.raises(RecipeError, match=r"data.unlabelled, which does nothing: losses.weights has no term"):
+        load_recipe(recipe, off)
+    fit(load_recipe(recipe, off, idle=True), tmp_path / "none")
+    assert "images without labels: left aside, as no loss term learns from them" in capsys.readouterr().err
     assert asked == [True, False]
 
 
@@ -201,7 +205,7 @@ def test_unlabelled_images_are_left_out_where_nothing_learns_from_them(
         ("ktda-folder", ["--losses.phase.mixup", "0.5"], r"losses\.phase\.mixup"),
         ("ktda-folder", ["--data.mix", "0.5"], r"data\.mix"),
         ("distil-folder", ["--data.mix", "0.5"], r"data\.mix"),
-        ("distil-folder", ["--data.unlabelled_from", "1"], r"data\.unlabelled_from"),
+        ("distil-folder", ["--data.unlabelled", "m", "--data.unlabelled_from", "1"], r"data\.unlabelled_from"),
     ],
 )
 def test_what_a_cache_cannot_keep_is_refused_beside_one(config: str, flags: list[str], what: str) -> None:

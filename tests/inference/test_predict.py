@@ -274,7 +274,7 @@ def test_band_files_taken_in_their_order_are_said_to_be(tmp_path: Path, recwarn:
     named = [make_raster(tmp_path / f"y_{n}.tif", channels=1, bands=[n]) for n in ("red", "green", "blue")]
     one = PredictOptions(device="cpu")
     cases = [(model, plain, one), (model, named, one), (unnamed, plain, one)]
-    cases.append((model, plain, replace(one, bands=("3", "2", "1"))))
+    cases += [(model, plain, replace(one, bands=("3", "2", "1"))), (model, plain[::-1], one)]
     for number, (segmenter, files, options) in enumerate(cases):
         predict(segmenter, files, tmp_path / f"map{number}.tif", options, stack=True)
     (said,) = [str(each.message) for each in recwarn if each.category is GeodistillWarning]

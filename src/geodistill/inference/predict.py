@@ -172,8 +172,12 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
 
 
 def warn_order(scene: InputScene, spec: Spec, options: PredictOptions) -> None:
-    """Say where band files are taken in their order, since they do not have the names of the model's bands."""
-    stacked = len(scene.sources) > 1 and not isinstance(scene.source, Neighbours)
+    """Say where band files are taken in their order, since they do not have the names of the model's bands.
+
+    Somebody put them so unless they lie as a shell sorts them.
+    """
+    files = list(scene.sources)
+    stacked = not isinstance(scene.source, Neighbours) and len(files) > 1 and files == sorted(files)
     named = any(re.fullmatch(r"band\d+", name) is None for name in spec.bands)
     if not stacked or not named or scene.bands or options.bands:
         return

@@ -11,12 +11,12 @@ from typing import Any
 from geodistill.methods.schema import Recipe
 from geodistill.papers.reproduce.row_recipe import (
     Settings,
-    as_flags,
     known_keys,
     load_row,
     put,
     row_flags,
     value_of,
+    working_flags,
 )
 from geodistill.papers.reproduce.smoke import smoke_overrides
 from geodistill.papers.table import PaperRow, Step, Table
@@ -124,9 +124,9 @@ class Planner:
     ) -> TrainingRun:
         flags = row_flags(step, like, self.settings)
         if self.scale == "smoke":
-            flags += as_flags(smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
+            flags += working_flags(step.recipe, flags, smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
         recipe = load_row(step.recipe, tuple(flags))
-        flags += [f"--{key}={value}" for key, value in chosen.items() if _takes(recipe, key)]
+        flags += working_flags(step.recipe, flags, {key: v for key, v in chosen.items() if _takes(recipe, key)})
         recipe = load_row(step.recipe, tuple(flags))
         recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
         for earlier in before:

@@ -98,14 +98,20 @@ def why_open(row: PaperRow, *, read: bool = True, settings: Settings = "printed"
 
 
 @cache
-def load_row(name: str, flags: tuple[str, ...]) -> Recipe:
-    """Read a shipped recipe with flags, once for all rows and tables that have the same.
+def load_row(name: str, flags: tuple[str, ...], idle: bool = False) -> Recipe:
+    """Read a shipped recipe with flags, once for all rows and tables that have the same; ``idle`` as in `load_recipe`.
 
     Raises:
         RecipeError: A value does not fit its field.
         UnknownNameError: The recipe or a key is unknown.
     """
-    return load_recipe(name, flags)
+    return load_recipe(name, flags, idle=idle)
+
+
+def working_flags(name: str, flags: Sequence[str], more: Mapping[str, Any]) -> list[str]:
+    """Return as flags what of ``more``, which is meant for many rows, does something beside a row's own."""
+    idle = load_row(name, (*flags, *as_flags(more)), idle=True).idle_keys()
+    return as_flags({key: value for key, value in more.items() if key not in idle})
 
 
 def parse_overrides(pairs: Sequence[str], rows: Sequence[str] = ()) -> dict[str, dict[str, str]]:

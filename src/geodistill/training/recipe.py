@@ -208,8 +208,8 @@ def recipe_dict(recipe: Recipe) -> dict[str, Any]:
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
     """Return values by dotted key as flags."""
-    texts = {key: str(value) if isinstance(value, str | Path) else json.dumps(value) for key, value in values.items()}
-    return [text for key, value in texts.items() for text in (f"--{key}", value)]
+    texts = {k: str(v) if isinstance(v, str | Path) else json.dumps(v, default=list) for k, v in values.items()}
+    return [f"--{key}={text}" for key, text in texts.items()]
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import Recipe, find_method
 from geodistill.papers.table import PaperRow, Step
-from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
+from geodistill.training.recipe import as_flags, list_recipes, load_recipe, recipe_dict, recipe_keys
 
 T = TypeVar("T")
 
@@ -42,14 +41,6 @@ def row_flags(step: Step, like: Step | None = None, settings: Settings = "printe
 def preset_flags(recipe: str, settings: Settings) -> list[str]:
     """Return the flag of a preset, where the recipe's method has one of that name."""
     return [f"--preset={settings}"] if settings in find_method(load_row(recipe, ()).method).presets else []
-
-
-def as_flags(overrides: Mapping[str, Any]) -> list[str]:
-    """Write recipe keys and values as flags."""
-    return [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value, default=list)}"
-        for key, value in overrides.items()
-    ]
 
 
 def known_keys(recipe: Recipe) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,7 +17,7 @@ from geodistill.label.accounts import NO_TILE, UNREADABLE
 from geodistill.label.formats.detection import FORMATS, read_boxes
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
 from geodistill.label.presets import PRESETS
-from geodistill.label.records import REASONS
+from geodistill.label.records import Reason
 from geodistill.segmenter import Segmenter
 from shown import shown_blocks
 
@@ -48,7 +49,7 @@ def test_the_presets_are_spelt_as_the_page_has_them() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    for reason in (*REASONS, NO_TILE, UNREADABLE, EMPTY, LEAVES_BOX):
+    for reason in (*get_args(Reason), NO_TILE, UNREADABLE, EMPTY, LEAVES_BOX):
         assert f"`{reason}`" in " ".join(PAGE.split())
 
 

@@ -10,7 +10,7 @@ from geodistill.errors import DataError
 
 
 def rare_classes(manifest: Manifest, split: str) -> NDArray[np.float64]:
-    """Return how often a draw for a class is for each or one before it, ``(K,)`` ascending to 1.
+    """Return the cumulative distribution over the classes that crops are drawn for, ``(K,)``; the last is infinite.
 
     A class of share ``f`` of the labelled pixels is drawn in proportion to ``exp(1 - f)`` at the temperature 0.1, the
     rare class sampling of DAFormer (Hoyer et al. 2022, Eq. 10); one without a pixel never.

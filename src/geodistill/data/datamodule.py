@@ -122,7 +122,7 @@ class DataModule(lightning.LightningDataModule):
 
     def _mix(self) -> None:
         """Pool what several sets need in common: classes of all, bands and normalisation."""
-        from geodistill.data.mixture import join_specs, refuse_different_images
+        from geodistill.data.several_sets import join_specs, refuse_different_images
 
         refuse_different_images({name: source.manifest for name, source in self._sources.items()})
         self.spec, self.sets = join_specs({n: source.spec for n, source in self._sources.items()}, self._images)

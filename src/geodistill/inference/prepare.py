@@ -1,4 +1,4 @@
-"""What runs a network fastest, measured: backend, precision and batch size. With torch as it is, nothing is."""
+"""The fastest way to run a network, measured: backend, precision and batch size. Plain torch is not measured."""
 
 from __future__ import annotations
 

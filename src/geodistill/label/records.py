@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -36,7 +36,6 @@ Reason = Literal[
     "crowd",
     "unreadable image",
 ]
-REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a box that was read is not used: ``malformed`` where its file writes it in no form that can be read, ``another
 size`` where annotations give the image a size that no scaling brings to its own, ``not finite`` where a coordinate is
 no number or beyond any image."""

@@ -25,7 +25,7 @@ from geodistill.nn.output import Normalised, SegmentationOutput
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
-    from geodistill.data.mixing import Mixing
+    from geodistill.data.mix_images import Mixing
     from geodistill.methods.freezing import Freezing
     from geodistill.nn.averaging import AveragedNetwork
     from geodistill.nn.encoders import Encoder

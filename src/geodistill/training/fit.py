@@ -151,7 +151,7 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
         RecipeError: The encoder cannot stand still, or a teacher lacks the averaged weights.
     """
     config, data = recipe.trainer, recipe.data
-    mixing = load("geodistill.data.mixing:Mixing")(data.mix, data.mix_kind) if data.mix else None
+    mixing = load("geodistill.data.mix_images:Mixing")(data.mix, data.mix_kind) if data.mix else None
     average = None
     if config.ema is not None or config.average_last is not None:
         kinds = load("geodistill.nn.averaging:choose_average")

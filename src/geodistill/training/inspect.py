@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
-from geodistill.data.mixture import join_specs
+from geodistill.data.several_sets import join_specs
 from geodistill.errors import RecipeError
 from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, Method, parse_term, split_weights
 from geodistill.methods.schema import BuildContext, Recipe

@@ -45,8 +45,8 @@ def plan_recipe(
     class is rare, classes are weighed. Style noise and recolouring are for sets of one kind of object, which has other
     colours in other places; where there are several classes, colours tell one from another, and both are left out. An
     encoder that stands still or has no stages gets no style noise. Images without labels are drawn where a teacher is
-    named, and what it sees in them is learnt where the recipe has no other term of its. A short training warms up for a
-    tenth of its steps.
+    named, and the student learns the teacher's classes on them unless the recipe already has a term for that teacher. A
+    short training warms up for a tenth of its steps.
 
     What is chosen here is laid under the overrides: what they set stays.
 
@@ -154,7 +154,7 @@ def _teachers(recipe: Recipe) -> list[str]:
 
 
 def _choose_terms(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return terms for the teacher where the recipe has none of its.
+    """Return loss terms for the teacher where the recipe names none.
 
     The student does not teach itself unless it is asked to: with few labels its errors become labels too.
     """

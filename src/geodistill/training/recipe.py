@@ -303,7 +303,7 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
 
 
 STUDENT = "student"
-"""Name of the recipe of those who name none."""
+"""The recipe that is used where none is named."""
 
 
 def is_planned(config: object) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from geodistill.data.data_config import DataConfig, MixKind
-from geodistill.data.mixing import Mixing
+from geodistill.data.mix_images import Mixing
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 

@@ -17,9 +17,9 @@ from factories import make_dataset
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest
-from geodistill.data.mixture import join_specs
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.data.scan import scan
+from geodistill.data.several_sets import join_specs
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend, Spec

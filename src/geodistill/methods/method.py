@@ -138,6 +138,57 @@ class Objective:
         """Take `state_dict`'s result back."""
 
 
+class WrappedObjective(Objective):
+    """An objective around another, which it asks at every hook: a subclass overrides only what it changes.
+
+    Args:
+        inner: The other.
+        added: Factors of terms beside its own, which images without labels serve as well; ``__call__`` adds the terms.
+        teachers: Whom they ask.
+    """
+
+    def __init__(
+        self, inner: Objective, added: Mapping[str, float] | None = None, teachers: Collection[FrozenTeacher] = ()
+    ) -> None:
+        added = added or {}
+        super().__init__({**inner.weights, **added})
+        self.inner, self.teachers = inner, tuple(teachers)
+        self.label_free = inner.label_free | frozenset(added)
+        self.wants_plain = inner.wants_plain
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return what the inner one makes of a batch."""
+        return self.inner.prepare(batch)
+
+    def lines(self) -> list[str]:
+        """Return the inner one's lines."""
+        return self.inner.lines()
+
+    def weight(self, name: str, step: int) -> float:
+        """Return the factor of a term; of an added one, the same at every step."""
+        return self.inner.weight(name, step) if name in self.inner.weights else self.weights[name]
+
+    def to(self, device: torch.device | str) -> None:
+        """Move all teachers."""
+        self.inner.to(device)
+        for teacher in self.teachers:
+            teacher.to(device)
+
+    def teacher_module(self) -> nn.Module | None:
+        """Return all teachers' modules together, each once; ``None`` where there is none."""
+        every = (self.inner.teacher_module(), *(teacher.module for teacher in self.teachers))
+        modules = [module for module in every if module is not None]
+        return nn.ModuleList(modules) if modules else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the inner one's state."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self.inner.load_state_dict(state)
+
+
 Context = Callable[[Batch], dict[str, Tensor]]
 """What a network takes beside the images of a batch."""
 

@@ -1,8 +1,9 @@
-"""An objective around another is heard at every hook that the task calls, whichever of the wrappers is between."""
+"""What every method holds: an objective heard at every hook whatever is around it, and the encoder's full name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from geodistill.methods.distillation import add_distillation
 from geodistill.methods.method import CommonLosses, Method, Objective, WrappedObjective
 from geodistill.methods.self_training import StudentTeacher, add_self_training
 from geodistill.methods.supervised.head_rates import EachHead
+from geodistill.nn.encoders import build_encoder
 from geodistill.nn.output import SegmentationOutput
 
 CLASSES = ["field", "forest"]
@@ -133,6 +135,19 @@ def test_the_inner_objective_is_asked_at_every_hook(wrap: Callable[[Objective], 
     inner.state = 0
     outer.load_state_dict(state)
     assert inner.state == 7
+
+
+def test_a_method_calls_the_encoder_as_the_network_does() -> None:
+    network = nn.Module()
+    network.encoder = build_encoder("test_efficientnet(pad_type=same)")  # as weights of such a padding name it
+    given = {"architecture": "unet", "encoder": "test_efficientnet", "width": 8}
+    method = Method("mine", given, network, Attentive())
+    assert method.arguments == {**given, "encoder": "test_efficientnet(pad_type=same)"}
+    assert list(method.arguments) == list(given)
+    assert given["encoder"] == "test_efficientnet"
+    assert replace(method, notes=("a note",)).arguments == method.arguments
+    assert Method("mine", {"width": 8}, network, Attentive()).arguments == {"width": 8}
+    assert Method("mine", given, nn.Identity(), Attentive()).arguments == given
 
 
 def test_without_any_teacher_there_is_no_module_to_count() -> None:

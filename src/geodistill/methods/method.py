@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.methods.teacher import FrozenTeacher
+from geodistill.nn.encoders import Encoder
 from geodistill.nn.output import SegmentationOutput
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ class Method:
 
     Attributes:
         name: Key of the network's class in ``geodistill.segmenter.NETWORKS``.
-        arguments: JSON-able keyword arguments that rebuild the network for inference, with ``auxiliary=False``.
+        arguments: JSON-able keyword arguments that rebuild the network for inference, with ``auxiliary=False``; an
+            ``encoder`` among them is called as the network's own is.
         network: The training form; takes normalised images.
         objective: Its loss terms.
         phase: What to train before the network, sharing its modules; ``None`` where there is nothing.
@@ -229,6 +231,12 @@ class Method:
     notes: tuple[str, ...] = ()
     complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     callbacks: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        encoder = getattr(self.network, "encoder", None)
+        if "encoder" in self.arguments and isinstance(encoder, Encoder):
+            # The encoder's own name may hold more: the padding that its weights were trained with.
+            self.arguments = {**self.arguments, "encoder": encoder.name}
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

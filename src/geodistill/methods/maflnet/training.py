@@ -152,8 +152,6 @@ def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:
         network = replace(network, aux_head="none")
     arguments = network_arguments(network)
     module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
     return Method("maflnet", arguments, module, objective)
 
 

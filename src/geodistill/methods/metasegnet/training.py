@@ -13,7 +13,7 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
-from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
+from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork, MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
@@ -49,29 +49,6 @@ class MetaSegNetLossConfig(CommonLosses):
     contrast: Contrast = "sum"
     positives: Positives = "prompt"
     queue: int = 16
-
-
-@dataclass(frozen=True)
-class MetaSegNetworkConfig:
-    """The network.
-
-    Attributes:
-        encoder: A hierarchical encoder's name.
-        encoder_weights: ``pretrained`` (from the hub), a weights file or directory; random where not given.
-        width: Channels of the decoder.
-        heads: Attention heads.
-        align: Use the alignment module (table IV).
-        fuse: Use the fusion module (table IV).
-        norm_before: Layer norm before the crossmodal attentions' q, k and v too; Eq. 5 has none.
-    """
-
-    encoder: str = "swin_base_patch4_window7_224"
-    encoder_weights: str | None = "pretrained"
-    width: int = 256
-    heads: int = 8
-    align: bool = True
-    fuse: bool = True
-    norm_before: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,8 +197,6 @@ def _method(recipe: MetaSegNetRecipe, spec: Spec, arguments: dict[str, Any]) -> 
     """Return the method with an empty table, whose images all take its first row."""
     weights = recipe.network.encoder_weights
     module = MetaSegNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
 
     def first(batch: Batch) -> dict[str, Tensor]:
         return {"prompt": torch.zeros(len(batch["image"]), dtype=torch.int64)}

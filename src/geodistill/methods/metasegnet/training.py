@@ -17,14 +17,13 @@ from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork, MetaSegNe
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
-from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
+from geodistill.nn.losses import DICE, Dice, cross_entropy
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
 from geodistill.text.text_encoders import blank_encoder, text_parameters
 
 WEIGHTS = {"ce": 1.0, "dice": 1.0, "itm": 1.0}
 
-Dice = Literal["region", "pixel"]
 Contrast = Literal["sum", "mean"]
 Positives = Literal["prompt", "pair"]
 
@@ -103,7 +102,7 @@ class MetaSegNetObjective(Objective):
 
     def __init__(self, config: MetaSegNetLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        check_name("dice", config.dice, get_args(Dice))
+        check_name("dice", config.dice, DICE)
         check_name("contrast", config.contrast, get_args(Contrast))
         check_name("positives", config.positives, get_args(Positives))
         if not 0 <= config.smoothing < 1:
@@ -114,7 +113,7 @@ class MetaSegNetObjective(Objective):
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form."""
-        mask, dice = batch["mask"], soft_dice if self._config.dice == "region" else pixel_dice
+        mask, dice = batch["mask"], DICE[self._config.dice]
         terms = {"ce": cross_entropy(output.logits, mask, self._config.smoothing), "dice": dice(output.logits, mask)}
         if "match" not in output.features:
             return terms | {"itm": output.logits.sum() * 0.0}

@@ -38,8 +38,9 @@ import geodistill as gd
 from geodistill.data.manifest import Row
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.evaluate_options import EvaluateOptions
+from geodistill.methods.metasegnet.network import MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig
-from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetRecipe, MetaSegNetworkConfig, build
+from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetRecipe, build
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext
 from geodistill.nn.losses import weighted_sum

@@ -17,16 +17,13 @@ from geodistill.methods.metasegnet.network import (
     Alignment,
     CrossmodalAttention,
     MetaSegNetwork,
+    MetaSegNetworkConfig,
     TextFusion,
     mean_of_tokens,
     other_prompt,
 )
 from geodistill.methods.metasegnet.text_table import TextConfig, place_of, prompt_keys, prompt_row
-from geodistill.methods.metasegnet.training import (
-    MetaSegNetLossConfig,
-    MetaSegNetObjective,
-    MetaSegNetworkConfig,
-)
+from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetObjective
 from geodistill.nn.losses import soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.raster import Window

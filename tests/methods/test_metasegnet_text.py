@@ -14,13 +14,9 @@ from torch import Tensor
 from built import build_metasegnet
 from geodistill.data.manifest import Row
 from geodistill.errors import ArtifactError, DataError, RecipeError
-from geodistill.methods.metasegnet.network import MetaSegNetwork
+from geodistill.methods.metasegnet.network import MetaSegNetwork, MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig
-from geodistill.methods.metasegnet.training import (
-    MetaSegNetLossConfig,
-    MetaSegNetObjective,
-    MetaSegNetworkConfig,
-)
+from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetObjective
 from geodistill.raster import Window
 from geodistill.spec import Legend, Spec
 

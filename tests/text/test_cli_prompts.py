@@ -175,7 +175,8 @@ def test_what_a_model_answers_for_a_manifest_is_what_training_asks_for(
     assert SECRET not in answers.read_text()
     held = Manifest.load(manifest)
     spec = Spec(LEGEND, ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3, held.gsd)
-    from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetworkConfig
+    from geodistill.methods.metasegnet.network import MetaSegNetworkConfig
+    from geodistill.methods.metasegnet.training import MetaSegNetLossConfig
 
     small = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
     text = TextConfig(encoder="words", answers=str(answers), llm_model="m")

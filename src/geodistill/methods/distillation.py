@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from geodistill.methods.method import (
     MAP_LOSSES,
     CommonLosses,
     Method,
-    Objective,
+    WrappedObjective,
     parse_term,
 )
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
@@ -101,7 +101,7 @@ class FeatureMatch(nn.Module):
         return terms
 
 
-class DistillationObjective(Objective):
+class DistillationObjective(WrappedObjective):
     """A method's own terms, and distillation terms beside them; arguments as for `add_distillation`.
 
     Attributes:
@@ -114,24 +114,22 @@ class DistillationObjective(Objective):
     def __init__(
         self, method: Method, weights: Mapping[str, float], teachers: Mapping[str, FrozenTeacher], losses: CommonLosses
     ) -> None:
-        inner, network = method.objective, method.network
-        super().__init__(inner.weights | dict(weights))
-        self._inner, self._losses = inner, losses
+        self._losses = losses
         self._terms = [parse_term(name, list(teachers)) for name in weights]
-        self.label_free = inner.label_free | frozenset(weights)
         self._teachers = {term.teacher: teachers[term.teacher] for term in self._terms}
+        super().__init__(method.objective, weights, self._teachers.values())
         self.matches = nn.ModuleDict()
         for name, teacher in self._teachers.items():
             kinds = [term.kind for term in self._terms if term.teacher == name]
             if any(kind in LOGIT_LOSSES for kind in kinds):
                 teacher.ask(logits=True)
             if any(kind in FEATURE_LOSSES for kind in kinds):
-                self.matches[name] = FeatureMatch(_encoder(network), teacher, kinds)
-        self._tap = FeatureTap(network) if len(self.matches) else None
+                self.matches[name] = FeatureMatch(_encoder(method.network), teacher, kinds)
+        self._tap = FeatureTap(method.network) if len(self.matches) else None
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""
-        terms = self._inner(output, batch, step)
+        terms = self.inner(output, batch, step)
         height, width = batch["image"].shape[-2:]
         maps = [] if self._tap is None else self._tap.take(height, width)
         mask = counted_pixels(batch)
@@ -153,29 +151,9 @@ class DistillationObjective(Objective):
 
     def weight(self, name: str, step: int) -> float:
         """Return the factor of a term; of the distillation terms, DIST's may rise from 0."""
-        if name in self._inner.weights:
-            return self._inner.weight(name, step)
-        rising = self._losses.dist_warmup_steps if name.rpartition(".")[2].startswith("dist_") else 0
-        return self.weights[name] * (min(step / rising, 1.0) if rising else 1.0)
-
-    def to(self, device: torch.device | str) -> None:
-        """Move the teachers."""
-        self._inner.to(device)
-        for teacher in self._teachers.values():
-            teacher.to(device)
-
-    def teacher_module(self) -> nn.Module | None:
-        """Return all teachers' modules together, each once."""
-        modules = [self._inner.teacher_module(), *(teacher.module for teacher in self._teachers.values())]
-        return nn.ModuleList([module for module in modules if module is not None])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the method's own state: distillation terms have none."""
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the method's own state back."""
-        self._inner.load_state_dict(state)
+        added = name not in self.inner.weights
+        rising = self._losses.dist_warmup_steps if added and name.rpartition(".")[2].startswith("dist_") else 0
+        return super().weight(name, step) * (min(step / rising, 1.0) if rising else 1.0)
 
 
 def add_distillation(

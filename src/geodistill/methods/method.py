@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.methods.teacher import FrozenTeacher
+from geodistill.nn.encoders import Encoder
 from geodistill.nn.output import SegmentationOutput
 
 if TYPE_CHECKING:
@@ -138,6 +139,57 @@ class Objective:
         """Take `state_dict`'s result back."""
 
 
+class WrappedObjective(Objective):
+    """An objective around another, which it asks at every hook: a subclass overrides only what it changes.
+
+    Args:
+        inner: The other.
+        added: Factors of terms beside its own, which images without labels serve as well; ``__call__`` adds the terms.
+        teachers: Whom they ask.
+    """
+
+    def __init__(
+        self, inner: Objective, added: Mapping[str, float] | None = None, teachers: Collection[FrozenTeacher] = ()
+    ) -> None:
+        added = added or {}
+        super().__init__({**inner.weights, **added})
+        self.inner, self.teachers = inner, tuple(teachers)
+        self.label_free = inner.label_free | frozenset(added)
+        self.wants_plain = inner.wants_plain
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return what the inner one makes of a batch."""
+        return self.inner.prepare(batch)
+
+    def lines(self) -> list[str]:
+        """Return the inner one's lines."""
+        return self.inner.lines()
+
+    def weight(self, name: str, step: int) -> float:
+        """Return the factor of a term; of an added one, the same at every step."""
+        return self.inner.weight(name, step) if name in self.inner.weights else self.weights[name]
+
+    def to(self, device: torch.device | str) -> None:
+        """Move all teachers."""
+        self.inner.to(device)
+        for teacher in self.teachers:
+            teacher.to(device)
+
+    def teacher_module(self) -> nn.Module | None:
+        """Return all teachers' modules together, each once; ``None`` where there is none."""
+        every = (self.inner.teacher_module(), *(teacher.module for teacher in self.teachers))
+        modules = [module for module in every if module is not None]
+        return nn.ModuleList(modules) if modules else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the inner one's state."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self.inner.load_state_dict(state)
+
+
 Context = Callable[[Batch], dict[str, Tensor]]
 """What a network takes beside the images of a batch."""
 
@@ -153,7 +205,8 @@ class Method:
 
     Attributes:
         name: Key of the network's class in ``geodistill.segmenter.NETWORKS``.
-        arguments: JSON-able keyword arguments that rebuild the network for inference, with ``auxiliary=False``.
+        arguments: JSON-able keyword arguments that rebuild the network for inference, with ``auxiliary=False``; an
+            ``encoder`` among them is called as the network's own is.
         network: The training form; takes normalised images.
         objective: Its loss terms.
         phase: What to train before the network, sharing its modules; ``None`` where there is nothing.
@@ -178,6 +231,12 @@ class Method:
     notes: tuple[str, ...] = ()
     complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     callbacks: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        encoder = getattr(self.network, "encoder", None)
+        if "encoder" in self.arguments and isinstance(encoder, Encoder):
+            # The encoder's own name may hold more: the padding that its weights were trained with.
+            self.arguments = {**self.arguments, "encoder": encoder.name}
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

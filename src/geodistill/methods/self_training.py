@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import CommonLosses, Method, Objective, parse_term
+from geodistill.methods.method import CommonLosses, Method, WrappedObjective, parse_term
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.decoders import resize
 from geodistill.nn.losses import mean_over_processes, sum_over_processes
@@ -24,7 +24,7 @@ _KEPT = 0.99
 """Share of the running confidence of a class that stays at each step."""
 
 
-class SelfTrainingObjective(Objective):
+class SelfTrainingObjective(WrappedObjective):
     """A method's own terms, and ``pseudo`` on images without labels; arguments as for `add_self_training`.
 
     The teacher sees each as it is, the student with other colours, and mixed with others where the recipe mixes::
@@ -48,10 +48,8 @@ class SelfTrainingObjective(Objective):
     def __init__(
         self, method: Method, name: str, weight: float, teacher: FrozenTeacher, losses: CommonLosses, names: list[str]
     ) -> None:
-        super().__init__(method.objective.weights | {name: weight})
-        self._inner, self._name, self._teacher = method.objective, name, teacher
-        self._losses, self._names = losses, names
-        self.label_free = method.objective.label_free | {name}
+        super().__init__(method.objective, {name: weight}, [teacher])
+        self._name, self._teacher, self._losses, self._names = name, teacher, losses, names
         self.wants_plain = True
         teacher.ask(logits=True)
         self.unlabelled_pixels, self.learnt_pixels = (torch.zeros(len(names), dtype=torch.int64) for _ in range(2))
@@ -60,7 +58,7 @@ class SelfTrainingObjective(Objective):
 
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
-        batch = self._inner.prepare(batch)
+        batch = super().prepare(batch)
         unlabelled = batch["unlabelled"]
         soft = self._probabilities(batch, unlabelled.flatten(1).any(1).nonzero()[:, 0])
         highest, classes = soft.max(1)
@@ -108,7 +106,7 @@ class SelfTrainingObjective(Objective):
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""
-        terms = self._inner(output, batch, step)
+        terms = self.inner(output, batch, step)
         logits = resize(output.logits, batch["mask"].shape[-2:]).float()
         soft, confident = batch["soft"], batch["confident"]
         if self._losses.pseudo_labels == "hard":
@@ -118,35 +116,21 @@ class SelfTrainingObjective(Objective):
         terms[self._name] = (per_pixel * confident).sum() / mean_over_processes(batch["pseudo_pixels"])
         return terms
 
-    def weight(self, name: str, step: int) -> float:
-        """Return the factor of a term; that of ``pseudo`` is the same at every step."""
-        return self.weights[name] if name == self._name else self._inner.weight(name, step)
-
     def lines(self) -> list[str]:
         """Return what share of the pixels without labels was learnt from, and where it is not all, by class."""
         total, learnt = self.unlabelled_pixels.tolist(), self.learnt_pixels.tolist()
         if not sum(total):
-            return [*self._inner.lines(), "self-training saw no pixel without labels"]
+            return [*super().lines(), "self-training saw no pixel without labels"]
         line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
         if learnt != total:
             counts = zip(self._names, total, learnt, strict=True)
             line += ": " + ", ".join(f"{name} {100 * part / of:.0f} %" for name, of, part in counts if of)
-        lines = [*self._inner.lines(), line]
+        lines = [*super().lines(), line]
         labelled, sure, right = self.held_pixels.tolist()
         if sure:
             where = f"on the validation images the teacher was sure of {100 * sure / labelled:.1f} % of the pixels"
             lines.append(f"{where}, and right on {100 * right / sure:.1f} % of those")
         return lines
-
-    def to(self, device: torch.device | str) -> None:
-        """Move the teachers."""
-        self._inner.to(device)
-        self._teacher.to(device)
-
-    def teacher_module(self) -> nn.Module | None:
-        """Return the method's teachers and this one together."""
-        modules = [self._inner.teacher_module(), self._teacher.module]
-        return nn.ModuleList([module for module in modules if module is not None])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the method's own state, the running confidences and the counts."""
@@ -156,11 +140,11 @@ class SelfTrainingObjective(Objective):
             "confidence": self._confidence,
             "held_pixels": self.held_pixels,
         }
-        return {"inner": self._inner.state_dict(), **counters}
+        return {"inner": super().state_dict(), **counters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
-        self._inner.load_state_dict(state["inner"])
+        super().load_state_dict(state["inner"])
         self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
             state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
         )

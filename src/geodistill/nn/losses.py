@@ -7,7 +7,7 @@ with a graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -98,6 +98,11 @@ def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
     labelled = mask != IGNORE_INDEX
     true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
     return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
+
+
+Dice = Literal["region", "pixel"]
+DICE: dict[Dice, Callable[[Tensor, Tensor], Tensor]] = {"region": soft_dice, "pixel": pixel_dice}
+"""What a paper that cites GeoSeg may mean by Dice: GeoSeg's code, or the equation as it is printed."""
 
 
 def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:

@@ -239,8 +239,6 @@ def build(recipe: KdaRecipe, context: BuildContext) -> Method:
     network, losses, spec = recipe.network, recipe.losses, context.spec
     arguments = network_arguments(network)
     student = KdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = student.encoder.name
     if losses.phase.steps == 0:
         return Method("kda", arguments, student, KdaObjective(losses.weights, losses.gamma))
     frozen = context.teachers.get(DEFAULT_TEACHER)

@@ -301,8 +301,6 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
         arguments["encoder"] = _twin(network.encoder, frozen)
     weights, passes = network.encoder_weights, network.passes
     student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights, passes=passes)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = student.encoder.name
     levels = [level for _, level in student.pairs]
     objective = KtdaObjective(frozen, levels, losses, raw=network.align == "none")
     teachers = {} if frozen is None else {DEFAULT_TEACHER: frozen}

@@ -16,10 +16,9 @@ from geodistill.errors import RecipeError, check_name
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
-from geodistill.nn.losses import cross_entropy, labelled_pixels, pixel_dice, soft_dice
+from geodistill.nn.losses import DICE, Dice, cross_entropy, labelled_pixels
 from geodistill.nn.output import SegmentationOutput
 
-Dice = Literal["region", "pixel"]
 CeMean = Literal["labelled", "all"]
 
 WEIGHTS = {"ce": 1.0, "dice": 1.0, "aux": 1.0}
@@ -81,7 +80,7 @@ class MaflObjective(Objective):
 
     def __init__(self, config: MaflLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        check_name("dice", config.dice, get_args(Dice))
+        check_name("dice", config.dice, DICE)
         check_name("ce_mean", config.ce_mean, get_args(CeMean))
         if not 0 <= config.smoothing < 1:
             raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
@@ -92,8 +91,8 @@ class MaflObjective(Objective):
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form."""
         mask = batch["mask"]
-        dice = soft_dice if self._config.dice == "region" else pixel_dice
-        terms = {"ce": self._cross_entropy(output.logits, mask), "dice": dice(output.logits, mask)}
+        dice = DICE[self._config.dice](output.logits, mask)
+        terms = {"ce": self._cross_entropy(output.logits, mask), "dice": dice}
         if "aux" in output.aux:
             terms["aux"] = self._cross_entropy(output.aux["aux"], mask)
         return terms
@@ -152,8 +151,6 @@ def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:
         network = replace(network, aux_head="none")
     arguments = network_arguments(network)
     module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
     return Method("maflnet", arguments, module, objective)
 
 

@@ -11,6 +11,7 @@ keys and values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,29 @@ class PyramidHead(nn.Module):
         joined = torch.cat([resize(level, levels[0].shape[-2:]) for level in [*smoothed, fused]], 1)
         logits: Tensor = self.classifier(self.fuse(joined))
         return logits
+
+
+@dataclass(frozen=True)
+class MetaSegNetworkConfig:
+    """The network.
+
+    Attributes:
+        encoder: A hierarchical encoder's name.
+        encoder_weights: ``pretrained`` (from the hub), a weights file or directory; random where not given.
+        width: Channels of the decoder.
+        heads: Attention heads.
+        align: Use the alignment module (table IV).
+        fuse: Use the fusion module (table IV).
+        norm_before: Layer norm before the crossmodal attentions' q, k and v too; Eq. 5 has none.
+    """
+
+    encoder: str = "swin_base_patch4_window7_224"
+    encoder_weights: str | None = "pretrained"
+    width: int = 256
+    heads: int = 8
+    align: bool = True
+    fuse: bool = True
+    norm_before: bool = True
 
 
 class MetaSegNetwork(nn.Module):

@@ -13,18 +13,17 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
-from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
+from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork, MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
-from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
+from geodistill.nn.losses import DICE, Dice, cross_entropy
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
 from geodistill.text.text_encoders import blank_encoder, text_parameters
 
 WEIGHTS = {"ce": 1.0, "dice": 1.0, "itm": 1.0}
 
-Dice = Literal["region", "pixel"]
 Contrast = Literal["sum", "mean"]
 Positives = Literal["prompt", "pair"]
 
@@ -49,29 +48,6 @@ class MetaSegNetLossConfig(CommonLosses):
     contrast: Contrast = "sum"
     positives: Positives = "prompt"
     queue: int = 16
-
-
-@dataclass(frozen=True)
-class MetaSegNetworkConfig:
-    """The network.
-
-    Attributes:
-        encoder: A hierarchical encoder's name.
-        encoder_weights: ``pretrained`` (from the hub), a weights file or directory; random where not given.
-        width: Channels of the decoder.
-        heads: Attention heads.
-        align: Use the alignment module (table IV).
-        fuse: Use the fusion module (table IV).
-        norm_before: Layer norm before the crossmodal attentions' q, k and v too; Eq. 5 has none.
-    """
-
-    encoder: str = "swin_base_patch4_window7_224"
-    encoder_weights: str | None = "pretrained"
-    width: int = 256
-    heads: int = 8
-    align: bool = True
-    fuse: bool = True
-    norm_before: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,7 +102,7 @@ class MetaSegNetObjective(Objective):
 
     def __init__(self, config: MetaSegNetLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        check_name("dice", config.dice, get_args(Dice))
+        check_name("dice", config.dice, DICE)
         check_name("contrast", config.contrast, get_args(Contrast))
         check_name("positives", config.positives, get_args(Positives))
         if not 0 <= config.smoothing < 1:
@@ -137,7 +113,7 @@ class MetaSegNetObjective(Objective):
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form."""
-        mask, dice = batch["mask"], soft_dice if self._config.dice == "region" else pixel_dice
+        mask, dice = batch["mask"], DICE[self._config.dice]
         terms = {"ce": cross_entropy(output.logits, mask, self._config.smoothing), "dice": dice(output.logits, mask)}
         if "match" not in output.features:
             return terms | {"itm": output.logits.sum() * 0.0}
@@ -220,8 +196,6 @@ def _method(recipe: MetaSegNetRecipe, spec: Spec, arguments: dict[str, Any]) -> 
     """Return the method with an empty table, whose images all take its first row."""
     weights = recipe.network.encoder_weights
     module = MetaSegNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
 
     def first(batch: Batch) -> dict[str, Tensor]:
         return {"prompt": torch.zeros(len(batch["image"]), dtype=torch.int64)}

@@ -89,8 +89,6 @@ def build(recipe: SepRecipe, context: BuildContext) -> Method:
         encoder_weights=network.encoder_weights,
         pass_per_set=network.pass_per_set,
     )
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
     objective = SepObjective({term: weights[term] for term in terms}, tuple(sets))
     return Method("sep", arguments, module, objective, context=sets_of if sets else no_context)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import Method, Objective
+from geodistill.methods.method import Method, Objective, WrappedObjective
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.output import SegmentationOutput
 
@@ -48,16 +48,16 @@ class Heads(nn.Module):
         return logits
 
 
-class EachHead(Objective):
+class EachHead(WrappedObjective):
     """The terms of an objective, each summed over the heads, whose gradients do not meet in a frozen encoder."""
 
     def __init__(self, inner: Objective, heads: int) -> None:
-        super().__init__(inner.weights)
-        self._inner, self._heads = inner, heads
+        super().__init__(inner)
+        self._heads = heads
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the sums."""
-        parts = [self._inner(SegmentationOutput(logits), batch, step) for logits in output.logits.chunk(self._heads, 1)]
+        parts = [self.inner(SegmentationOutput(logits), batch, step) for logits in output.logits.chunk(self._heads, 1)]
         return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
 
 

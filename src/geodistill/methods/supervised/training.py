@@ -139,8 +139,6 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         encoder_weights=network.encoder_weights,
         aux_head="aux" in weights,
     )
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
     class_weights, notes = _class_weights(recipe, context)
     method = Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
     if network.style_noise:

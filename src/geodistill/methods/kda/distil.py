@@ -22,7 +22,7 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.encoders import Encoder, build_encoder
-from geodistill.nn.losses import explained_variance, kl, layer_normalise, mse, target_statistics
+from geodistill.nn.losses import TargetNormaliser, explained_variance, kl, mse
 from geodistill.nn.output import Normalised
 from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
@@ -134,8 +134,8 @@ class DistilTask(Phase):
             other = config.discriminator
             frozen = build_encoder(other.encoder, 3, other.weights)
             self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, other.form, other.width)
-        measured = config.target_norm in ("standardised", "phi_s")
-        self.statistics = target_statistics(config.target_norm, teacher.channels[-1]) if measured else None
+        self._norm = TargetNormaliser(config.target_norm, teacher.channels[-1])
+        self.statistics = self._norm.statistics if self._norm.measures else None  # a submodule: saved and moved
         self.weighting = build_weighting(config.weighting, tuple(self.factors))
         self._watch = CollapseWatch(config.patience)
 
@@ -152,7 +152,8 @@ class DistilTask(Phase):
             TrainingError: A term is not finite, or the student's features have collapsed.
         """
         targets = self._teacher.targets(batch).features
-        target = self._normalise(targets[self._last])
+        self._norm.update(targets[self._last])
+        target = self._norm(targets[self._last])
         if self._config.grid is not None:
             target = to_grid(target, (self._config.grid, self._config.grid))
         top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
@@ -170,12 +171,6 @@ class DistilTask(Phase):
         total: Tensor = self.weighting(terms, self.factors, shared)
         self._log_terms(terms, total, len(batch["key"]))
         return total
-
-    def _normalise(self, target: Tensor) -> Tensor:
-        if self.statistics is not None:
-            self.statistics.update(target)
-            return self.statistics.standardise(target)
-        return layer_normalise(target) if self._config.target_norm == "layernorm" else target
 
     def _refuse_odd(self, terms: dict[str, Tensor], keys: Sequence[str]) -> None:
         for name, term in terms.items():

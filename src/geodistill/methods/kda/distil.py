@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, TrainingError
+from geodistill.errors import RecipeError
 from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
 from geodistill.methods.kda.training import DistilPhase
 from geodistill.methods.schema import OptimizerConfig
-from geodistill.methods.task import Phase, leave_encoder, parameter_groups
+from geodistill.methods.task import Phase, leave_encoder, parameter_groups, refuse_infinite
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
@@ -165,22 +165,13 @@ class DistilTask(Phase):
             scores = ScoreStatistics.of(of_teacher, of_student)
         if aligned:
             terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
-        self._refuse_odd(terms, batch["key"])
+        mend = ", lower losses.phase.lr or set losses.phase.clip_norm"
+        refuse_infinite(terms, f"distillation step {self.global_step}", batch["key"], mend)
         self._watch_over(top, target, scores, len(batch["key"]))
         shared = [p for p in self._encoder[0].parameters() if p.requires_grad]
         total: Tensor = self.weighting(terms, self.factors, shared)
         self._log_terms(terms, total, len(batch["key"]))
         return total
-
-    def _refuse_odd(self, terms: dict[str, Tensor], keys: Sequence[str]) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term.detach())} at distillation step {self.global_step} on "
-                    f"{', '.join(keys)}",
-                    "a finite number",
-                    "check these samples, lower losses.phase.lr or set losses.phase.clip_norm",
-                )
 
     def _watch_over(self, top: Tensor, target: Tensor, scores: ScoreStatistics | None, size: int) -> None:
         """Log the state of both sides, and call a collapse by its name."""

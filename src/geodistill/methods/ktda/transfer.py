@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, TrainingError
+from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
 from geodistill.methods.method import MAP_LOSSES, all_weights
-from geodistill.methods.task import Phase, leave_encoder
+from geodistill.methods.task import Phase, leave_encoder, refuse_infinite
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.output import Normalised
@@ -113,7 +113,7 @@ class TransferTask(Phase):
             terms |= self.more(matched, goals)
         if self._config.weights.get("masked"):
             terms["masked"] = self._masked(batch["image"], goals)
-        self._check_finite(terms, batch)
+        refuse_infinite(terms, f"transfer step {self.global_step}", batch["key"], " or lower losses.phase.lr")
         size = len(batch["key"])
         for name, term in terms.items():
             self.log(f"transfer/{name}", term.detach(), batch_size=size)
@@ -134,16 +134,6 @@ class TransferTask(Phase):
         maps = self.network(shown)
         error: Tensor = hidden_error(self._objective.normalised(maps) if self._objective.raw else maps, goals, hidden)
         return error
-
-    def _check_finite(self, terms: dict[str, Tensor], batch: Batch) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term)} at transfer step {self.global_step} on "
-                    f"{', '.join(batch['key'])}",
-                    "a finite number",
-                    "check these samples or lower losses.phase.lr",
-                )
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay; linear warm-up, then a cosine to 0."""

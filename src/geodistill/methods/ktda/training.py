@@ -307,8 +307,7 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
         return method
     if losses.phase.forced > 0:
         _check_forcing(student)
-    transfer = load("geodistill.methods.ktda.transfer:transfer_task")
-    method.phase = transfer(student, objective, losses.phase, spec)
+    method.phase = load("geodistill.methods.ktda.transfer:TransferTask")(student, objective, losses.phase, spec)
     return method
 
 

@@ -297,7 +297,7 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     }
     factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
     for module in network.modules():  # a decoder with a rate of its own
-        if isinstance(rate := getattr(module, "rate_factor", None), float):
+        if (rate := getattr(module, "lr_factor", None)) is not None:
             factors |= {id(parameter): rate for parameter in module.parameters()}
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}

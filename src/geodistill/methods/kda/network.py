@@ -198,10 +198,10 @@ DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 64, "segformer": 256, "seg
 """Width of each decoder where the recipe gives none: that of the paper's Table IV."""
 
 _HEADS = {
-    "unet": "geodistill.methods.kda.heads:TransposedHead",
-    "segformer": "geodistill.methods.kda.heads:SegFormerHead",
-    "segnext": "geodistill.methods.kda.matrix_head:HamHead",
-    "upernet": "geodistill.methods.kda.heads:PoolingHead",
+    "unet": "geodistill.methods.kda.table4_decoders:KdaUNetHead",
+    "segformer": "geodistill.methods.kda.table4_decoders:KdaSegFormerHead",
+    "segnext": "geodistill.methods.kda.table4_decoders:KdaSegNeXtHead",
+    "upernet": "geodistill.methods.kda.table4_decoders:KdaUperNetHead",
 }
 
 LEVELS = 4
@@ -216,7 +216,7 @@ class KdaNetworkConfig:
         encoder: Any encoder's name, as ``geodistill encoders`` lists them.
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, such as the ``encoder`` that
             phase 1 leaves, or a Segmenter directory; random where not given.
-        decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.heads`.
+        decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.table4_decoders`.
         decoder_channels: Width of the decoder; `DECODER_WIDTHS` where not given.
         project: How DCF brings the maps to one width, see `DcfDecoder`.
         upsample: How DCF enlarges them.

@@ -76,16 +76,16 @@ class DistilledEncoder(nn.Module):
         self._strides = list(teacher_strides)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``(B, C, H, W)`` normalised -> the last map like the teacher's, and the levels before it like theirs."""
+        """``(B, C, H, W)`` normalised -> O_S, the last map like the teacher's, and the levels before it like theirs."""
         maps = self.encoder(image)
         height, width = image.shape[-2:]
         grids = map_grids(height, width, self._strides)
-        top = to_grid(self.project(maps[-1]), grids[-1] if self._grid is None else (self._grid, self._grid))
+        o_s = to_grid(self.project(maps[-1]), grids[-1] if self._grid is None else (self._grid, self._grid))
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
-        top = top + 0.0 * torch.stack([level.sum() for level in maps]).sum()
+        o_s = o_s + 0.0 * torch.stack([level.sum() for level in maps]).sum()
         if self.fam is None:
-            return top, []
-        return top, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
+            return o_s, []
+        return o_s, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
 
 
 def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -153,29 +153,30 @@ class DistilTask(Phase):
         """
         targets = self._teacher.targets(batch).features
         self._norm.update(targets[self._last])
-        target = self._norm(targets[self._last])
+        o_t = self._norm(targets[self._last])
         if self._config.grid is not None:
-            target = to_grid(target, (self._config.grid, self._config.grid))
-        top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
-        terms = {"kl": kl(top, target, self._config.kl_axis, "mean", self._config.temperature)}
+            o_t = to_grid(o_t, (self._config.grid, self._config.grid))
+        o_s, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        # Eq. 3, whose factors are `DISTIL_WEIGHTS`: L_KLDiv(O_T, O_S) ...
+        terms = {"kl": kl(o_s, o_t, self._config.kl_axis, "mean", self._config.temperature)}
         scores: ScoreStatistics | None = None
         if self.discriminator is not None:
-            of_teacher, of_student = self.discriminator.compare(target, top)
-            terms["adversarial"] = mse(of_teacher, of_student)
-            scores = ScoreStatistics.of(of_teacher, of_student)
+            d_t, d_s = self.discriminator.compare(o_t, o_s)
+            terms["adversarial"] = mse(d_t, d_s)  # ... and L_MSE(D_T, D_S), which D raises (Eq. 2) and S lowers
+            scores = ScoreStatistics.of(d_t, d_s)
         if aligned:
             terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
         mend = ", lower losses.phase.lr or set losses.phase.clip_norm"
         refuse_infinite(terms, f"distillation step {self.global_step}", batch["key"], mend)
-        self._watch_over(top, target, scores, len(batch["key"]))
+        self._watch_over(o_s, o_t, scores, len(batch["key"]))
         shared = [p for p in self._encoder[0].parameters() if p.requires_grad]
         total: Tensor = self.weighting(terms, self.factors, shared)
         self._log_terms(terms, total, len(batch["key"]))
         return total
 
-    def _watch_over(self, top: Tensor, target: Tensor, scores: ScoreStatistics | None, size: int) -> None:
+    def _watch_over(self, o_s: Tensor, o_t: Tensor, scores: ScoreStatistics | None, size: int) -> None:
         """Log the state of both sides, and call a collapse by its name."""
-        student, teacher = MapStatistics.of(top), MapStatistics.of(target)
+        student, teacher = MapStatistics.of(o_s), MapStatistics.of(o_t)
         figures = {
             "student_mean": student.mean,
             "student_deviation": student.deviation,
@@ -185,7 +186,7 @@ class DistilTask(Phase):
             "teacher_size": teacher.size,
             "teacher_diversity": teacher.diversity,
             # Of what differs between channels: a divergence over channels leaves each position's mean free.
-            "r2": float(explained_variance(_centred(top.detach()), _centred(target))),
+            "r2": float(explained_variance(_centred(o_s.detach()), _centred(o_t))),
         }
         if scores is not None:
             figures |= {

@@ -128,7 +128,7 @@ def test_what_is_learnt_is_measured_against_the_targets_that_are_taught(norm: st
     phase.log = lambda name, value, **_: logged.setdefault(name, float(value))
     phase.training_step(batch, 0)
     learnt = [value for name, value in logged.items() if name.startswith("transfer/r2_")]
-    assert learnt == pytest.approx([1.0] * len(phase._aligned[0].pairs), abs=1e-3)
+    assert learnt == pytest.approx([1.0] * len(phase._student[0].pairs), abs=1e-3)
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:

@@ -13,6 +13,8 @@ from torch import nn
 from geodistill.nn.losses import (
     KlAxis,
     RunningStatistics,
+    TargetNorm,
+    TargetNormaliser,
     cross_entropy,
     explained_variance,
     focal,
@@ -119,6 +121,14 @@ def test_layer_normalise_has_no_mean_and_unit_deviation_at_each_pixel() -> None:
     normed = layer_normalise(5 + 3 * torch.randn(2, 64, 3, 4))
     torch.testing.assert_close(normed.mean(1), torch.zeros(2, 3, 4), atol=1e-5, rtol=0)
     torch.testing.assert_close(normed.std(1, correction=0), torch.ones(2, 3, 4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", get_args(TargetNorm))
+def test_statistics_are_taken_only_where_the_kind_needs_them(kind: TargetNorm) -> None:
+    norm, target = TargetNormaliser(kind, 3), 5 + torch.randn(2, 3, 4, 4)
+    norm.update(target)
+    assert bool(norm.statistics.count) == norm.measures == (kind in ("standardised", "phi_s"))
+    assert (kind == "raw") == torch.equal(norm(target), target)
 
 
 def test_explained_variance_is_one_for_equal_maps_and_zero_for_the_mean() -> None:

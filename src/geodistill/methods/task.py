@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,6 +55,21 @@ def leave_encoder(run: Path, encoder: Encoder, spec: Spec) -> None:
     if not folder.is_dir():
         with atomic_path(folder) as part:
             encoder.write(part, spec.bands, spec.mean, spec.std)
+
+
+def refuse_infinite(terms: Mapping[str, Tensor], step: str, keys: Sequence[str], mend: str) -> None:
+    """Refuse loss terms that are not finite; ``mend`` is what helps beside a look at the samples of these ``keys``.
+
+    Raises:
+        TrainingError: One is not; the message names the term, the step and the samples.
+    """
+    for name, term in terms.items():
+        if not torch.isfinite(term):
+            raise TrainingError(
+                f"loss term '{name}' is {float(term.detach())} at {step} on {', '.join(keys)}",
+                "a finite number",
+                f"check these samples{mend}",
+            )
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -156,13 +171,8 @@ class SegmentationTask(lightning.LightningModule):
         output = self(batch)
         terms = objective(output, batch, step)
         weights = {name: objective.weight(name, step) for name in terms}
+        refuse_infinite(terms, f"step {step}", batch["key"], ", lower optimizer.lr or set optimizer.clip_norm")
         for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term)} at step {step} on {', '.join(batch['key'])}",
-                    "a finite number",
-                    "check these samples, lower optimizer.lr or set optimizer.clip_norm",
-                )
             self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
         shared = self._shared_parameters()
         if self.weighting is None:
@@ -287,7 +297,7 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     }
     factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
     for module in network.modules():  # a decoder with a rate of its own
-        if isinstance(rate := getattr(module, "rate_factor", None), float):
+        if (rate := getattr(module, "lr_factor", None)) is not None:
             factors |= {id(parameter): rate for parameter in module.parameters()}
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}

@@ -73,7 +73,7 @@ class FeatureDiscriminator(nn.Module):
             nn.Conv2d(width // 4, 1, 1),
         )
         self.whole = nn.Linear(GRID * GRID, 1) if form == "scalar" else None
-        for parameter in self.parameters():  # the reversed gradient of the class's text
+        for parameter in self.parameters():  # Eq. 2's maximum: the reversed gradient of the class's text
             parameter.register_hook(torch.neg)  # type: ignore[no-untyped-call]
 
     @property

@@ -203,12 +203,35 @@ class RunningStatistics(nn.Module):
         return (maps.float() - self.mean[:, None, None]) / std[:, None, None]
 
 
-def target_statistics(norm: TargetNorm, channels: int) -> RunningStatistics | PhiS:
-    """Return what measures a teacher's map and standardises it, as ``target_norm`` says."""
-    if norm == "phi_s":
-        phi: PhiS = load("geodistill.nn.phi_s:PhiS")(channels)
-        return phi
-    return RunningStatistics(channels)
+class TargetNormaliser:
+    """Normalises one of a teacher's maps as ``target_norm`` says; its statistics are the caller's to save and to move.
+
+    Args:
+        norm: How.
+        channels: Of the map.
+
+    Attributes:
+        measures: Whether it needs statistics of the batches so far.
+        statistics: Those; empty where it needs none.
+    """
+
+    def __init__(self, norm: TargetNorm, channels: int) -> None:
+        self._norm = norm
+        self.measures = norm in ("standardised", "phi_s")
+        self.statistics: RunningStatistics | PhiS = (
+            load("geodistill.nn.phi_s:PhiS")(channels) if norm == "phi_s" else RunningStatistics(channels)
+        )
+
+    def update(self, target: Tensor) -> None:
+        """Take one ``(B, C, H, W)`` batch of the teacher's map in."""
+        if self.measures:
+            self.statistics.update(target)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` like the teacher's map -> the same, normalised without measuring it."""
+        if self.measures:
+            return self.statistics.standardise(maps)
+        return layer_normalise(maps) if self._norm == "layernorm" else maps
 
 
 def explained_variance(student: Tensor, teacher: Tensor) -> Tensor:

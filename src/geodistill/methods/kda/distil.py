@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, TrainingError
+from geodistill.errors import RecipeError
 from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
 from geodistill.methods.kda.training import DistilPhase
 from geodistill.methods.schema import OptimizerConfig
-from geodistill.methods.task import Phase, leave_encoder, parameter_groups
+from geodistill.methods.task import Phase, leave_encoder, parameter_groups, refuse_infinite
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.encoders import Encoder, build_encoder
-from geodistill.nn.losses import explained_variance, kl, layer_normalise, mse, target_statistics
+from geodistill.nn.losses import TargetNormaliser, explained_variance, kl, mse
 from geodistill.nn.output import Normalised
 from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
@@ -76,16 +76,16 @@ class DistilledEncoder(nn.Module):
         self._strides = list(teacher_strides)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``(B, C, H, W)`` normalised -> the last map like the teacher's, and the levels before it like theirs."""
+        """``(B, C, H, W)`` normalised -> O_S, the last map like the teacher's, and the levels before it like theirs."""
         maps = self.encoder(image)
         height, width = image.shape[-2:]
         grids = map_grids(height, width, self._strides)
-        top = to_grid(self.project(maps[-1]), grids[-1] if self._grid is None else (self._grid, self._grid))
+        o_s = to_grid(self.project(maps[-1]), grids[-1] if self._grid is None else (self._grid, self._grid))
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
-        top = top + 0.0 * torch.stack([level.sum() for level in maps]).sum()
+        o_s = o_s + 0.0 * torch.stack([level.sum() for level in maps]).sum()
         if self.fam is None:
-            return top, []
-        return top, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
+            return o_s, []
+        return o_s, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
 
 
 def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -134,8 +134,8 @@ class DistilTask(Phase):
             other = config.discriminator
             frozen = build_encoder(other.encoder, 3, other.weights)
             self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, other.form, other.width)
-        measured = config.target_norm in ("standardised", "phi_s")
-        self.statistics = target_statistics(config.target_norm, teacher.channels[-1]) if measured else None
+        self._norm = TargetNormaliser(config.target_norm, teacher.channels[-1])
+        self.statistics = self._norm.statistics if self._norm.measures else None  # a submodule: saved and moved
         self.weighting = build_weighting(config.weighting, tuple(self.factors))
         self._watch = CollapseWatch(config.patience)
 
@@ -152,44 +152,31 @@ class DistilTask(Phase):
             TrainingError: A term is not finite, or the student's features have collapsed.
         """
         targets = self._teacher.targets(batch).features
-        target = self._normalise(targets[self._last])
+        self._norm.update(targets[self._last])
+        o_t = self._norm(targets[self._last])
         if self._config.grid is not None:
-            target = to_grid(target, (self._config.grid, self._config.grid))
-        top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
-        terms = {"kl": kl(top, target, self._config.kl_axis, "mean", self._config.temperature)}
+            o_t = to_grid(o_t, (self._config.grid, self._config.grid))
+        o_s, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        # Eq. 3, whose factors are `DISTIL_WEIGHTS`: L_KLDiv(O_T, O_S) ...
+        terms = {"kl": kl(o_s, o_t, self._config.kl_axis, "mean", self._config.temperature)}
         scores: ScoreStatistics | None = None
         if self.discriminator is not None:
-            of_teacher, of_student = self.discriminator.compare(target, top)
-            terms["adversarial"] = mse(of_teacher, of_student)
-            scores = ScoreStatistics.of(of_teacher, of_student)
+            d_t, d_s = self.discriminator.compare(o_t, o_s)
+            terms["adversarial"] = mse(d_t, d_s)  # ... and L_MSE(D_T, D_S), which D raises (Eq. 2) and S lowers
+            scores = ScoreStatistics.of(d_t, d_s)
         if aligned:
             terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
-        self._refuse_odd(terms, batch["key"])
-        self._watch_over(top, target, scores, len(batch["key"]))
+        mend = ", lower losses.phase.lr or set losses.phase.clip_norm"
+        refuse_infinite(terms, f"distillation step {self.global_step}", batch["key"], mend)
+        self._watch_over(o_s, o_t, scores, len(batch["key"]))
         shared = [p for p in self._encoder[0].parameters() if p.requires_grad]
         total: Tensor = self.weighting(terms, self.factors, shared)
         self._log_terms(terms, total, len(batch["key"]))
         return total
 
-    def _normalise(self, target: Tensor) -> Tensor:
-        if self.statistics is not None:
-            self.statistics.update(target)
-            return self.statistics.standardise(target)
-        return layer_normalise(target) if self._config.target_norm == "layernorm" else target
-
-    def _refuse_odd(self, terms: dict[str, Tensor], keys: Sequence[str]) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term.detach())} at distillation step {self.global_step} on "
-                    f"{', '.join(keys)}",
-                    "a finite number",
-                    "check these samples, lower losses.phase.lr or set losses.phase.clip_norm",
-                )
-
-    def _watch_over(self, top: Tensor, target: Tensor, scores: ScoreStatistics | None, size: int) -> None:
+    def _watch_over(self, o_s: Tensor, o_t: Tensor, scores: ScoreStatistics | None, size: int) -> None:
         """Log the state of both sides, and call a collapse by its name."""
-        student, teacher = MapStatistics.of(top), MapStatistics.of(target)
+        student, teacher = MapStatistics.of(o_s), MapStatistics.of(o_t)
         figures = {
             "student_mean": student.mean,
             "student_deviation": student.deviation,
@@ -199,7 +186,7 @@ class DistilTask(Phase):
             "teacher_size": teacher.size,
             "teacher_diversity": teacher.diversity,
             # Of what differs between channels: a divergence over channels leaves each position's mean free.
-            "r2": float(explained_variance(_centred(top.detach()), _centred(target))),
+            "r2": float(explained_variance(_centred(o_s.detach()), _centred(o_t))),
         }
         if scores is not None:
             figures |= {

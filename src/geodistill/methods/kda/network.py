@@ -104,11 +104,13 @@ class GlobalMean(nn.Module):
 
 
 class DcfDecoder(nn.Module):
-    """Dynamic cross-layer fusion (Eq. 1): scales weighted against each other, then added from coarse to fine.
+    """Dynamic cross-layer fusion (Eq. 1, Fig. 3b): scales weighted against each other, then added from coarse to fine.
 
-        F' = project(F)    A = GSoftmax(attention(GAP(F')))    F* = A . F'
+        F' = CBR(F)    A = GSoftmax(GAP(F'))    F* = A . F'
 
-    The paper does not say what GSoftmax runs over; in the released code the scales compete for each channel.
+    The figure's CBR are `projections`, GAP stands in `attentions`, UPM are `ups`; the first of these and the classifier
+    stand for the UCM, of which the text says no more than that it gives the mask. Nor does the paper say what GSoftmax
+    runs over; in the released code the scales compete for each channel.
 
     Args:
         channels: Channels of each map, finest first.
@@ -155,13 +157,12 @@ class DcfDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, *size)`` logits."""
-        even = [project(level) for project, level in zip(self.projections, maps, strict=True)]
-        attentions = [attend(level) for attend, level in zip(self.attentions, even, strict=True)]
-        # GSoftmax: the scales compete for each channel.
-        shares = torch.stack(attentions).softmax(0)[..., None, None]
-        weighted = [level * share for level, share in zip(even, shares, strict=True)]
-        fused = weighted[-1]
-        for up, finer in zip(list(self.ups)[:0:-1], weighted[-2::-1], strict=True):
+        f_prime = [project(f) for project, f in zip(self.projections, maps, strict=True)]  # Eq. 1: F' = CBR(F)
+        attended = [attend(f) for attend, f in zip(self.attentions, f_prime, strict=True)]
+        a = torch.stack(attended).softmax(0)[..., None, None]  # Eq. 1: A = GSoftmax(GAP(F')), over the scales
+        f_star = [f * a_i for f, a_i in zip(f_prime, a, strict=True)]  # Eq. 1: F* = A . F'
+        fused = f_star[-1]
+        for up, finer in zip(list(self.ups)[:0:-1], f_star[-2::-1], strict=True):
             fused = _cropped(up(fused), finer.shape[-2:]) + finer
         logits: Tensor = self.classifier(_cropped(self.ups[0](fused), size))
         return logits
@@ -198,10 +199,10 @@ DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 64, "segformer": 256, "seg
 """Width of each decoder where the recipe gives none: that of the paper's Table IV."""
 
 _HEADS = {
-    "unet": "geodistill.methods.kda.heads:TransposedHead",
-    "segformer": "geodistill.methods.kda.heads:SegFormerHead",
-    "segnext": "geodistill.methods.kda.matrix_head:HamHead",
-    "upernet": "geodistill.methods.kda.heads:PoolingHead",
+    "unet": "geodistill.methods.kda.table4_decoders:KdaUNetHead",
+    "segformer": "geodistill.methods.kda.table4_decoders:KdaSegFormerHead",
+    "segnext": "geodistill.methods.kda.table4_decoders:KdaSegNeXtHead",
+    "upernet": "geodistill.methods.kda.table4_decoders:KdaUperNetHead",
 }
 
 LEVELS = 4
@@ -216,7 +217,7 @@ class KdaNetworkConfig:
         encoder: Any encoder's name, as ``geodistill encoders`` lists them.
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, such as the ``encoder`` that
             phase 1 leaves, or a Segmenter directory; random where not given.
-        decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.heads`.
+        decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.table4_decoders`.
         decoder_channels: Width of the decoder; `DECODER_WIDTHS` where not given.
         project: How DCF brings the maps to one width, see `DcfDecoder`.
         upsample: How DCF enlarges them.

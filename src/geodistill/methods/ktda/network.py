@@ -178,7 +178,7 @@ class KtdaNetwork(nn.Module):
         each of `pairs`, ``(B, teacher channels, ceil(H / teacher stride), ceil(W / teacher stride))``.
         """
         levels = self.encoder(image)
-        aligned = self._align(levels, image)
+        aligned = self.align(levels, image)
         read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(levels)
         logits = self._decode(read, image)
         if self.aux_head is None:
@@ -186,10 +186,10 @@ class KtdaNetwork(nn.Module):
         tapped = aligned if self.aux_from == "fam" else read
         auxiliary = self.aux_head(tapped[_tap(tapped)])
         if self.training and self.passes == 2:
-            aligned = self._align(self.encoder(image), image)
+            aligned = self.align(self.encoder(image), image)
         return SegmentationOutput(logits, {"aux": auxiliary}, {"aligned": aligned})
 
-    def _align(self, levels: Sequence[Tensor], image: Tensor) -> list[Tensor]:
+    def align(self, levels: Sequence[Tensor], image: Tensor) -> list[Tensor]:
         """Return the encoder's matched levels, through FAM where there is one (Eq. 1-2)."""
         matched = [levels[student] for student, _ in self.pairs]
         if self.fam is None:

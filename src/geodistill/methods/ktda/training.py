@@ -27,11 +27,10 @@ from geodistill.nn.losses import (
     KlReduction,
     MseReduction,
     TargetNorm,
+    TargetNormaliser,
     cross_entropy,
     kl,
-    layer_normalise,
     mse,
-    target_statistics,
 )
 from geodistill.nn.output import SegmentationOutput
 
@@ -173,7 +172,7 @@ class KtdaObjective(Objective):
             raise RecipeError("a transfer without a teacher", "the model to learn from", "set teacher.encoder")
         self._teacher, self._levels, self._config, self.raw = teacher, list(levels), config, raw
         self.target_channels = [] if teacher is None else [teacher.channels[level] for level in self._levels]
-        self._statistics = [target_statistics(config.target_norm, count) for count in self.target_channels]
+        self._norms = [TargetNormaliser(config.target_norm, count) for count in self.target_channels]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form: Eq. 7, and Eq. 3-4 of `transfer_terms`."""
@@ -201,9 +200,8 @@ class KtdaObjective(Objective):
             student: ``(B, Ci, Hi, Wi)`` for each level.
             targets: The teacher's raw maps, same shapes.
         """
-        if self._config.target_norm in ("standardised", "phi_s"):
-            for statistics, target in zip(self._statistics, targets, strict=True):
-                statistics.update(target)
+        for norm, target in zip(self._norms, targets, strict=True):
+            norm.update(target)
         return self.normalised(student) if self.raw else list(student), self.normalised(targets)
 
     def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -226,8 +224,8 @@ class KtdaObjective(Objective):
         """Move the teacher and the targets' statistics."""
         if self._teacher is not None:
             self._teacher.to(device)
-        for statistics in self._statistics:
-            statistics.to(device)
+        for norm in self._norms:
+            norm.statistics.to(device)
 
     def teacher_module(self) -> nn.Module | None:
         """Return the teacher's encoder, for counting; ``None`` where nothing is transferred."""
@@ -235,18 +233,16 @@ class KtdaObjective(Objective):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the targets' running statistics."""
-        return {str(i): dict(statistics.state_dict()) for i, statistics in enumerate(self._statistics)}
+        return {str(i): dict(norm.statistics.state_dict()) for i, norm in enumerate(self._norms)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the targets' running statistics back."""
-        for i, statistics in enumerate(self._statistics):
-            statistics.load_state_dict(state[str(i)])
+        for i, norm in enumerate(self._norms):
+            norm.statistics.load_state_dict(state[str(i)])
 
     def normalised(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return maps of each level like the teacher's, normalised as ``target_norm`` says, without measuring them."""
-        if self._config.target_norm in ("standardised", "phi_s"):
-            return [each.standardise(level) for each, level in zip(self._statistics, maps, strict=True)]
-        return [layer_normalise(level) if self._config.target_norm == "layernorm" else level for level in maps]
+        return [norm(level) for norm, level in zip(self._norms, maps, strict=True)]
 
 
 _SCHEDULE: dict[str, Any] = {
@@ -309,8 +305,7 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
         return method
     if losses.phase.forced > 0:
         _check_forcing(student)
-    transfer = load("geodistill.methods.ktda.transfer:transfer_task")
-    method.phase = transfer(student, objective, losses.phase, spec)
+    method.phase = load("geodistill.methods.ktda.transfer:TransferTask")(student, objective, losses.phase, spec)
     return method
 
 

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, TrainingError
+from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
 from geodistill.methods.method import MAP_LOSSES, all_weights
-from geodistill.methods.task import Phase, leave_encoder
-from geodistill.nn.encoders import Encoder
+from geodistill.methods.task import Phase, leave_encoder, refuse_infinite
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
@@ -35,38 +34,23 @@ TERMS = (*TRANSFER, *MAP_LOSSES, "masked")
 
 
 class AlignedEncoder(nn.Module):
-    """The part of the student that transfer trains.
+    """The part of the student that transfer trains: its encoder, and its FAM where it has one."""
 
-    Args:
-        encoder: The student's encoder.
-        fam: Its FAM, or ``None`` where maps are matched as they are.
-        pairs: Student and teacher level of each aligned map.
-        target_strides: Stride of each target.
-    """
-
-    def __init__(
-        self, encoder: Encoder, fam: nn.Module | None, pairs: Sequence[tuple[int, int]], target_strides: Sequence[int]
-    ) -> None:
+    def __init__(self, student: KtdaNetwork) -> None:
         super().__init__()
-        self.encoder, self.fam = encoder, fam
-        self.pairs, self.target_strides = list(pairs), list(target_strides)
+        self.encoder, self.fam = student.encoder, student.fam
+        self._student = (student,)  # in a tuple: its other parts are neither trained nor saved here
 
     def forward(self, image: Tensor, given: Sequence[Tensor] | None = None) -> list[Tensor]:
         """``(B, C, H, W)`` normalised -> maps like the targets; ``given`` as `Encoder.forward` takes it."""
-        levels: list[Tensor] = self.encoder(image, given)
-        used = [levels[student] for student, _ in self.pairs]
-        if self.fam is None:
-            return used
-        height, width = image.shape[-2:]
-        aligned: list[Tensor] = self.fam(used, [(-(-height // s), -(-width // s)) for s in self.target_strides])
-        return aligned
+        return self._student[0].align(self.encoder(image, given), image)
 
 
 class TransferTask(Phase):
-    """Trains an `AlignedEncoder` to compute the teacher's maps; logs each level's explained variance.
+    """Trains a student's `AlignedEncoder` in place to compute the teacher's maps; logs each level's explained variance.
 
     Args:
-        network: Takes normalised images; shares its modules with the network that labels train later.
+        student: The network that labels train later.
         objective: Returns targets and terms.
         config: Length, rate, forcing and terms.
         spec: Bands and normalisation.
@@ -76,12 +60,12 @@ class TransferTask(Phase):
         RecipeError: A share or the rate is out of its range.
     """
 
-    def __init__(self, network: AlignedEncoder, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> None:
+    def __init__(self, student: KtdaNetwork, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> None:
         super().__init__()
         self.name, self.steps = "transfer", config.steps
-        self.network = Normalised(spec.mean, spec.std, network)
+        self.network = Normalised(spec.mean, spec.std, AlignedEncoder(student))
         self._objective, self._config, self._spec = objective, config, spec
-        self._aligned = [network]  # in a list: its parameters are those of self.network
+        self._student = (student,)  # in a tuple: the phase's parameters are those of self.network
         weights = all_weights(dict.fromkeys(TERMS, 0.0), config.weights)
         if not (0 < config.hidden <= 1 and 0 <= config.mixup <= 1):
             raise RecipeError(f"losses.phase.hidden {config.hidden}, mixup {config.mixup}", "shares from 0 to 1")
@@ -113,7 +97,7 @@ class TransferTask(Phase):
             terms |= self.more(matched, goals)
         if self._config.weights.get("masked"):
             terms["masked"] = self._masked(batch["image"], goals)
-        self._check_finite(terms, batch)
+        refuse_infinite(terms, f"transfer step {self.global_step}", batch["key"], " or lower losses.phase.lr")
         size = len(batch["key"])
         for name, term in terms.items():
             self.log(f"transfer/{name}", term.detach(), batch_size=size)
@@ -126,7 +110,7 @@ class TransferTask(Phase):
 
     def _masked(self, image: Tensor, goals: Sequence[Tensor]) -> Tensor:
         """Return the error of the student's maps of an image with hidden patches, each as large as a coarse pixel."""
-        side = max(PATCH, *self._aligned[0].target_strides)
+        side = max(PATCH, *self._student[0].target_strides)
         hide_patches, hidden_error = (
             load(f"geodistill.nn.transfer_losses:{name}") for name in ("hide_patches", "hidden_error")
         )
@@ -134,16 +118,6 @@ class TransferTask(Phase):
         maps = self.network(shown)
         error: Tensor = hidden_error(self._objective.normalised(maps) if self._objective.raw else maps, goals, hidden)
         return error
-
-    def _check_finite(self, terms: dict[str, Tensor], batch: Batch) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term)} at transfer step {self.global_step} on "
-                    f"{', '.join(batch['key'])}",
-                    "a finite number",
-                    "check these samples or lower losses.phase.lr",
-                )
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay; linear warm-up, then a cosine to 0."""
@@ -161,7 +135,7 @@ class TransferTask(Phase):
 
     def finish(self, run: Path) -> None:
         """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""
-        leave_encoder(run, self._aligned[0].encoder, self._spec)
+        leave_encoder(run, self._student[0].encoder, self._spec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the targets' statistics."""
@@ -187,9 +161,3 @@ def mix_up(batch: Batch, share: float) -> Batch:
         if name in batch:
             mixed[name] = torch.lerp(mixed[name].float().roll(1, 0), mixed[name].float(), factor)
     return cast(Batch, mixed)
-
-
-def transfer_task(student: KtdaNetwork, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> TransferTask:
-    """Return the phase that trains a student's encoder, and its FAM where it has one, in place."""
-    part = AlignedEncoder(student.encoder, student.fam, student.pairs, student.target_strides)
-    return TransferTask(part, objective, config, spec)

@@ -33,7 +33,7 @@ POSITION_GRID = 16
 
 
 class CrossmodalAttention(nn.Module):
-    """Tokens of one modality updated from those of the other (Eq. 4 and 5; with the modalities swapped Eq. 6 and 7).
+    """F, tokens of one modality, updated from G, those of the other (Eq. 4, 5; with the modalities swapped Eq. 6, 7).
 
     ``width``, of a token, is a multiple of ``heads``. With ``norm_before`` there is a layer norm before q, k and v as
     well, which the equations do not have.
@@ -48,20 +48,19 @@ class CrossmodalAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, tokens: Tensor, other: Tensor, present: Tensor | None = None) -> Tensor:
+    def forward(self, f: Tensor, g: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, T, C)`` and ``(B, S, C)`` -> ``(B, T, C)``; ``present (B, S)`` bool marks what may be attended to."""
-        batch, _, width = tokens.shape
-        known = self.other_norm(other)
-        queries, keys, values = (
+        batch, _, width = f.shape
+        normed = self.other_norm(g)
+        q, k, v = (
             part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
-            for part in (self.query(self.query_norm(tokens)), self.keys(known), self.values(known))
+            for part in (self.query(self.query_norm(f)), self.keys(normed), self.values(normed))
         )
         allowed = None if present is None else present[:, None, None]
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
-        # Eq. 5: F' = F + softmax(q(F) k(G)^T / sqrt(d)) v(G);  Eq. 4: F' + MLP(LN(F'))
-        tokens = tokens + self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
-        updated: Tensor = tokens + self.mlp(self.norm(tokens))
-        return updated
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # Eq. 5: softmax(q k^T / sqrt(d)) v
+        f_prime = f + self.proj(attended.transpose(1, 2).reshape(f.shape))  # Eq. 5
+        f_out: Tensor = f_prime + self.mlp(self.norm(f_prime))  # Eq. 4
+        return f_out
 
 
 class Alignment(nn.Module):
@@ -80,14 +79,14 @@ class Alignment(nn.Module):
             nn.init.trunc_normal_(position, std=0.02)
         self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(2))
 
-    def forward(self, image: Tensor, text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, f_text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Align image ``(B, C, h, w)`` and text ``(B, T, C)``; nothing attends to tokens not ``present (B, T)``."""
         batch, width, rows, cols = image.shape
-        tokens = image.flatten(2).transpose(1, 2)
-        tokens = self.image_attention(tokens, text, present)
-        text = self.text_attention(text, tokens)
+        f_img = image.flatten(2).transpose(1, 2)
+        f_img = self.image_attention(f_img, f_text, present)  # Eq. 4, 5
+        f_text = self.text_attention(f_text, f_img)  # Eq. 6, 7
         place = resize(self.image_position, (rows, cols)).flatten(2).transpose(1, 2)
-        joint = torch.cat([tokens + place, text + self.text_position[:, : text.shape[1]]], 1)
+        joint = torch.cat([f_img + place, f_text + self.text_position[:, : f_text.shape[1]]], 1)
         attended = torch.cat([present.new_ones(batch, rows * cols), present], 1)
         for block in self.blocks:
             joint = block(joint, attended)
@@ -251,20 +250,20 @@ class MetaSegNetwork(nn.Module):
         whole = image.is_meta or len(self.prompts) == 1
         longest = self.present.shape[1] if whole else int(self.present[prompt].sum(1).max())
         text, present = self.text[prompt, :longest], self.present[prompt, :longest]
-        maps, deepest, words = self._encode(image, text)
-        aligned, aligned_words = self._align(deepest, words, present)
-        logits = self._decode(maps, aligned, aligned_words, present, image.shape[-2:])
+        maps, f_img, f_text = self._encode(image, text)
+        aligned_img, aligned_text = self._align(f_img, f_text, present)
+        logits = self._decode(maps, aligned_img, aligned_text, present, image.shape[-2:])
         if self.matching is None:
             return SegmentationOutput(logits)
-        embeddings = self.matching.embed(deepest, words, present)
+        embeddings = self.matching.embed(f_img, f_text, present)
         swapped = other_prompt(prompt)
-        _, wrong = self._align(deepest, words[swapped], present[swapped])
+        _, wrong = self._align(f_img, f_text[swapped], present[swapped])
         features: dict[str, list[Tensor]] = {
             "prompt": [prompt],
             "image_embedding": [embeddings[0]],
             "text_embedding": [embeddings[1]],
             "temperature": [self.matching.temperature],
-            "match": [self.matching.match(mean_of_tokens(aligned_words, present))],
+            "match": [self.matching.match(mean_of_tokens(aligned_text, present))],
             "mismatch": [self.matching.match(mean_of_tokens(wrong, present[swapped]))],
         }
         return SegmentationOutput(logits, features=features)
@@ -274,9 +273,8 @@ class MetaSegNetwork(nn.Module):
 
         ``(B, C, H, W)`` normalised, ``(B, T, text_width)`` and ``(B, T)`` bool -> ``(B, K, H, W)`` logits.
         """
-        maps, deepest, words = self._encode(image, text)
-        aligned, words = self._align(deepest, words, present)
-        return self._decode(maps, aligned, words, present, image.shape[-2:])
+        maps, f_img, f_text = self._encode(image, text)
+        return self._decode(maps, *self._align(f_img, f_text, present), present, image.shape[-2:])
 
     def for_prompt(self, row: int) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
         """Return arguments and state of the same network with a table of one prompt alone, that at ``row``."""
@@ -285,20 +283,21 @@ class MetaSegNetwork(nn.Module):
         return {"prompts": [self.prompts[row]]}, state
 
     def _encode(self, image: Tensor, text: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return the encoder's maps but the deepest; that one as F_img ``(B, C, h, w)``; and F_text ``(B, T, C)``."""
         maps = self.encoder(image)[-4:]
-        words = text if self.text_projection is None else self.text_projection(text.to(maps[-1].dtype))
-        return maps[:-1], self.image_projection(maps[-1]), words
+        f_text = text if self.text_projection is None else self.text_projection(text.to(maps[-1].dtype))
+        return maps[:-1], self.image_projection(maps[-1]), f_text
 
-    def _align(self, deepest: Tensor, words: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _align(self, f_img: Tensor, f_text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         if self.alignment is None:
-            return deepest, words
-        aligned: tuple[Tensor, Tensor] = self.alignment(deepest, words, present)
+            return f_img, f_text
+        aligned: tuple[Tensor, Tensor] = self.alignment(f_img, f_text, present)
         return aligned
 
     def _decode(
-        self, maps: Sequence[Tensor], deepest: Tensor, words: Tensor, present: Tensor, size: Sequence[int]
+        self, maps: Sequence[Tensor], f_img: Tensor, f_text: Tensor, present: Tensor, size: Sequence[int]
     ) -> Tensor:
-        fused = deepest if self.fusion is None else self.fusion(deepest, words, present)
+        fused = f_img if self.fusion is None else self.fusion(f_img, f_text, present)
         return resize(self.head(maps, fused), size)
 
 

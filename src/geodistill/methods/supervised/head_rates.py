@@ -37,7 +37,7 @@ class Heads(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(deepcopy(decoder) for _ in rates)
         for head, rate in zip(self.heads, rates, strict=True):
-            head.rate_factor = float(rate)  # type: ignore[assignment]
+            head.lr_factor = float(rate)  # type: ignore[assignment]
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:

@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from geodistill.methods.kda.heads import PoolingHead, SegFormerHead, TransposedHead
-from geodistill.methods.kda.matrix_head import HamHead, MatrixFactors
+from geodistill.methods.kda.table4_decoders import (
+    KdaSegFormerHead,
+    KdaSegNeXtHead,
+    KdaUNetHead,
+    KdaUperNetHead,
+    MatrixFactors,
+)
 
 MAPS = [torch.randn(2, 8, 16, 12), torch.randn(2, 12, 8, 6), torch.randn(2, 16, 4, 3)]
 
@@ -15,10 +20,10 @@ MAPS = [torch.randn(2, 8, 16, 12), torch.randn(2, 12, 8, 6), torch.randn(2, 16, 
 @pytest.mark.parametrize(
     ("kind", "parameters", "printed"),
     [
-        (TransposedHead, 12_155_586, 12.16),
-        (SegFormerHead, 758_018, 0.76),
-        (HamHead, 3_868_418, 3.87),
-        (PoolingHead, 972_674, 0.97),
+        (KdaUNetHead, 12_155_586, 12.16),
+        (KdaSegFormerHead, 758_018, 0.76),
+        (KdaSegNeXtHead, 3_868_418, 3.87),
+        (KdaUperNetHead, 972_674, 0.97),
     ],
 )
 def test_counts_are_those_of_table_iv(kind: type[nn.Module], parameters: int, printed: float) -> None:
@@ -28,7 +33,7 @@ def test_counts_are_those_of_table_iv(kind: type[nn.Module], parameters: int, pr
     assert round(parameters / 1e6, 2) == printed
 
 
-@pytest.mark.parametrize("kind", [TransposedHead, SegFormerHead, HamHead, PoolingHead])
+@pytest.mark.parametrize("kind", [KdaUNetHead, KdaSegFormerHead, KdaSegNeXtHead, KdaUperNetHead])
 def test_every_weight_serves(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     head = kind((8, 12, 16), 3, width=8)
@@ -48,7 +53,7 @@ def test_a_map_of_low_rank_is_approximated_and_one_of_high_rank_smoothed() -> No
 
 
 def test_one_image_gives_one_result_alone_and_in_a_batch() -> None:
-    head = HamHead((8, 12, 16), 3, width=8).eval()
+    head = KdaSegNeXtHead((8, 12, 16), 3, width=8).eval()
     with torch.no_grad():
         together = head(MAPS, (16, 12))
         alone = head([m[:1] for m in MAPS], (16, 12))
@@ -56,4 +61,4 @@ def test_one_image_gives_one_result_alone_and_in_a_batch() -> None:
 
 
 def test_a_single_map_will_do() -> None:
-    assert HamHead((8,), 2, width=8)(MAPS[:1], (16, 12)).shape == (2, 2, 16, 12)
+    assert KdaSegNeXtHead((8,), 2, width=8)(MAPS[:1], (16, 12)).shape == (2, 2, 16, 12)

@@ -16,8 +16,17 @@ from torch import Tensor, nn
 
 from geodistill.errors import GeodistillError, RecipeError, check_name
 from geodistill.lazy import load
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, checked_scale, rescale, resize
-from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
+from geodistill.nn.decoders import (
+    FCNHead,
+    UNetDecoder,
+    UPerHead,
+    aux_level,
+    checked_scale,
+    pyramid_of,
+    rescale,
+    resize,
+)
+from geodistill.nn.encoders import build_encoder, format_name, parse_name, wants_output_norms
 from geodistill.nn.output import SegmentationOutput, pad_to_multiple
 
 Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn", "manet"]
@@ -113,15 +122,12 @@ class SupervisedNetwork(nn.Module):
         self.frozen_encoder = frozen_encoder
         if frozen_encoder:
             self.encoder.requires_grad_(False)
-        maps = self.encoder.channels
-        self.neck: MultiLevelNeck | None = None
-        strides = self.encoder.strides
-        if self.encoder.isotropic and architecture in ("unet", "upernet", "segformer"):
-            self.neck = MultiLevelNeck.doubling(maps)
-            strides = tuple(4 << level for level in range(len(maps)))
-        self.decoder = _decoder(architecture, self.encoder, strides, classes + distance, decoder_channels)
-        read = maps if self.neck is None else [maps[-1]] * len(maps)
-        self.aux_head = FCNHead(read[max(len(read) - 2, 0)], classes) if aux_head and auxiliary else None
+        maps, strides = list(self.encoder.channels), list(self.encoder.strides)
+        self.neck = None
+        if architecture in ("unet", "upernet", "segformer"):
+            self.neck, maps, strides = pyramid_of(maps, strides)
+        self.decoder = _decoder(architecture, self.encoder.name, maps, strides, classes + distance, decoder_channels)
+        self.aux_head = FCNHead(maps[aux_level(maps)], classes) if aux_head and auxiliary else None
 
     def train(self, mode: bool = True) -> SupervisedNetwork:
         """Set the mode; a frozen encoder stays in evaluation mode."""
@@ -150,7 +156,7 @@ class SupervisedNetwork(nn.Module):
             logits, distance = logits[:, : self.classes], logits[:, self.classes :]
         if self.aux_head is None:
             return SegmentationOutput(logits, distance=distance)
-        auxiliary = self._to_image(self.aux_head(maps[max(len(maps) - 2, 0)]), padded, image, whole)
+        auxiliary = self._to_image(self.aux_head(maps[aux_level(maps)]), padded, image, whole)
         return SegmentationOutput(logits, {"aux": auxiliary}, distance=distance)
 
     def _to_image(self, logits: Tensor, padded: Tensor, image: Tensor, size: Sequence[int]) -> Tensor:
@@ -182,7 +188,7 @@ class SmpDecoder(nn.Module):
         strides: Stride of each encoder level.
     """
 
-    def __init__(self, decoder: nn.Module, out_channels: int, classes: int, strides: tuple[int, ...]) -> None:
+    def __init__(self, decoder: nn.Module, out_channels: int, classes: int, strides: Sequence[int]) -> None:
         super().__init__()
         initialize_decoder(decoder)
         self.decoder = decoder
@@ -211,14 +217,14 @@ class _GroupNorm(nn.GroupNorm):
 
 
 def _decoder(
-    architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
+    architecture: Architecture, encoder: str, maps: list[int], strides: list[int], classes: int, width: int | None
 ) -> nn.Module:
     if width is not None and (width < 1 or (architecture == "fpn" and width % GROUPS)):
         raise RecipeError(
             f"network.decoder_channels {width} for {architecture}",
             f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
         )
-    maps, width = list(encoder.channels), width or WIDTHS.get(architecture, 256)
+    width = width or WIDTHS.get(architecture, 256)
     if architecture == "unet":
         return UNetDecoder(maps, strides, classes, width)
     if architecture == "upernet":
@@ -230,7 +236,7 @@ def _decoder(
     needed = (4, 8, 16) if architecture == "deeplabv3plus" else (4, 8, 16, 32)
     if not set(needed) <= set(strides):
         raise RecipeError(
-            f"{architecture} on {encoder.name} with strides {list(strides)}",
+            f"{architecture} on {encoder} with strides {strides}",
             f"an encoder with strides {list(needed)}",
             "use architecture unet, upernet or fcn",
         )

@@ -30,6 +30,7 @@ EXAMPLES = dict(
 TABLES = {
     "focal": "geodistill.methods.schema:METHODS",
     "l2": "geodistill.methods.method:LOGIT_LOSSES",
+    "skips": "geodistill.methods.supervised.network:DECODERS",
     "plain": "geodistill.nn.bodies:OWN_FAMILIES",
     "corners": "geodistill.label.formats.detection:FORMATS",
     "bright": "geodistill.label.segmenters.promptable:SEGMENTERS",
@@ -114,6 +115,18 @@ def test_the_loss_is_zero_on_itself_and_leaves_pixels_out(example: Example) -> N
     assert l2(logits, logits, mask, None) == 0
     assert l2(logits, -logits, mask, None) > 0
     assert l2(logits, -logits, mask + 255, None) == 0
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_vit"])
+def test_a_decoder(example: Example, tmp_path: Path, encoder: str) -> None:
+    example("skips")
+    arguments = {"architecture": "skips", "encoder": encoder, "decoder_channels": 8}
+    Segmenter("supervised", arguments, tiny_spec(3, 2), 64, {}).save(tmp_path / "segmenter")
+    network = Segmenter.load(tmp_path / "segmenter").network.train()
+    logits = network(torch.randn(2, 3, 50, 70)).logits
+    assert logits.shape == (2, 2, 50, 70)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_an_encoder_family(example: Example) -> None:

@@ -1,16 +1,22 @@
 """Supervised baselines: what each architecture asks of its encoder, and a step of training."""
 
+from typing import get_args
+
 import pytest
 import torch
 
 from built import build_supervised
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
+from geodistill.methods.supervised.network import DECODERS, Architecture, SupervisedNetwork, SupervisedNetworkConfig
 from geodistill.methods.supervised.training import SupervisedLossConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 
 SPEC = Spec(Legend(("land", "water")), ("r", "g", "b"))
+
+
+def test_recipes_offer_every_decoder() -> None:
+    assert get_args(Architecture) == tuple(DECODERS)
 
 
 @pytest.mark.parametrize(("architecture", "stride"), [("deeplabv3plus", 16), ("pspnet", 8), ("fcn", 8)])

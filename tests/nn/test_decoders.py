@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead
+from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, aux_level, pyramid_of
 
 
 def count(module: nn.Module) -> int:
@@ -50,6 +50,26 @@ def test_neck_rescales_like_the_published_shapes() -> None:
 
 def test_neck_never_shrinks_a_map_to_nothing() -> None:
     assert MultiLevelNeck([4], 4, [0.5])([torch.zeros(1, 4, 1, 1)])[0].shape == (1, 4, 1, 1)
+
+
+def test_maps_of_one_size_become_a_pyramid_as_wide_as_the_last() -> None:
+    neck, channels, strides = pyramid_of([6, 6, 6, 8], [14] * 4)
+    assert neck is not None
+    assert (channels, strides) == ([8] * 4, [4, 8, 16, 32])
+    pyramid = neck([torch.zeros(1, count, 8, 8) for count in (6, 6, 6, 8)])
+    assert [tuple(m.shape[1:]) for m in pyramid] == [(8, 32, 32), (8, 16, 16), (8, 8, 8), (8, 4, 4)]
+
+
+def test_a_pyramid_stays_and_a_map_alone_becomes_one_where_asked() -> None:
+    assert pyramid_of((4, 8), (8, 16)) == (None, [4, 8], [8, 16])
+    assert pyramid_of((4,), (16,)) == (None, [4], [16])
+    neck, channels, strides = pyramid_of((4,), (16,), single=4)
+    assert neck is not None
+    assert (channels, strides) == ([4] * 4, [4, 8, 16, 32])
+
+
+def test_an_auxiliary_head_reads_the_last_but_one_level() -> None:
+    assert [aux_level([None] * count) for count in (1, 2, 4, 5)] == [0, 0, 2, 3]
 
 
 def test_fcn_head_with_two_convolutions_sees_its_input_again() -> None:

@@ -109,12 +109,6 @@ class MultiLevelNeck(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
 
-    @classmethod
-    def doubling(cls, channels: Sequence[int], levels: int | None = None) -> MultiLevelNeck:
-        """Return the neck whose levels halve in size, the last but one of the maps' own, all as wide as the last."""
-        count = levels or len(channels)
-        return cls(channels, channels[-1], [2.0 ** (count - 2 - level) for level in range(count)])
-
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """``(B, Ci, Hi, Wi)`` a level -> ``(B, out_channels, floor(Hi * scale), floor(Wi * scale))`` a level."""
         laterals = [lateral(level) for level, lateral in zip(maps, self.laterals, strict=True)]
@@ -124,6 +118,33 @@ class MultiLevelNeck(nn.Module):
             size = [max(int(side * scale), 1) for side in level.shape[-2:]]
             pyramid.append(conv(resize(level, size)))
         return pyramid
+
+
+def pyramid_of(
+    channels: Sequence[int], strides: Sequence[int], single: int = 1
+) -> tuple[MultiLevelNeck | None, list[int], list[int]]:
+    """Return the neck that makes a pyramid of maps of one size, at strides of 4, 8 ..., or ``None`` of a pyramid.
+
+    Its levels halve in size, the last but one of the maps' own, and are all as wide as the last map.
+
+    Args:
+        channels: Channels of each map.
+        strides: Stride of each map.
+        single: Levels that a map alone becomes.
+
+    Returns:
+        The neck, and channels and strides of the pyramid.
+    """
+    levels = len(channels) if len(channels) > 1 else single
+    if len(set(strides)) > 1 or levels == 1:
+        return None, list(channels), list(strides)
+    neck = MultiLevelNeck(channels, channels[-1], [2.0 ** (levels - 2 - level) for level in range(levels)])
+    return neck, [channels[-1]] * levels, [4 << level for level in range(levels)]
+
+
+def aux_level(maps: Sequence[object]) -> int:
+    """Return the level that an auxiliary head reads: the last but one, which of four is the published third."""
+    return max(len(maps) - 2, 0)
 
 
 class UPerFusion(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, check_name
 from geodistill.lazy import load
-from geodistill.nn.decoders import MultiLevelNeck, checked_scale, rescale, resize
+from geodistill.nn.decoders import checked_scale, pyramid_of, rescale, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
@@ -277,11 +277,10 @@ class KdaNetwork(nn.Module):
         self.scale = checked_scale(scale)
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
-        maps, strides = self.encoder.channels[-LEVELS:], self.encoder.strides[-LEVELS:]
-        self.neck: MultiLevelNeck | None = None
+        maps, strides = list(self.encoder.channels[-LEVELS:]), list(self.encoder.strides[-LEVELS:])
+        self.neck = None
         if self.encoder.isotropic:
-            self.neck = MultiLevelNeck.doubling(maps)
-            strides = tuple(4 << level for level in range(len(maps)))
+            self.neck, maps, strides = pyramid_of(maps, strides)
         width = decoder_channels or DECODER_WIDTHS[decoder]
         self.decoder: nn.Module
         if decoder == "dcf":

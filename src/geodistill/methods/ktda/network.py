@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, check_name
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, ViTBlock, resize
+from geodistill.nn.decoders import FCNHead, UNetDecoder, UPerHead, ViTBlock, aux_level, pyramid_of, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
@@ -153,15 +153,9 @@ class KtdaNetwork(nn.Module):
             _check_alike(self.encoder, matched, targets, self.pairs, self.target_strides)
         self.fam = FAM(matched, targets) if align == "conv" and (aligned or auxiliary) else None
 
-        # What the decoder reads: FAM's maps or the encoder's own. Maps of one size, or a single one, first become a
-        # pyramid at strides of 4, 8, 16 and 32.
+        # What the decoder reads: FAM's maps or the encoder's own, made a pyramid where they have one size.
         maps, strides = (targets, self.target_strides) if aligned else (self.encoder.channels, self.encoder.strides)
-        read = list(maps)
-        self.neck: MultiLevelNeck | None = None
-        if len(set(strides)) == 1:
-            levels = len(maps) if len(maps) > 1 else PYRAMID_LEVELS
-            self.neck = MultiLevelNeck.doubling(maps, levels)
-            read, strides = [maps[-1]] * levels, [4 << level for level in range(levels)]
+        self.neck, read, strides = pyramid_of(maps, strides, single=PYRAMID_LEVELS)
         modulated = read if order == "neck_fmm" else targets
         self.fmm = FMM(modulated, fmm_blocks, fmm_heads) if aligned else None
         # A map that FMM or the neck made for it must be read; of an encoder's own, the last four.
@@ -169,7 +163,7 @@ class KtdaNetwork(nn.Module):
         self.upernet = UPerHead(read[self.finest :], classes, decoder_channels or 512) if decoder == "upernet" else None
         self.unet = UNetDecoder(read, strides, classes, decoder_channels or 256) if decoder == "unet" else None
         tapped = targets if aux_from == "fam" else read
-        self.aux_head = FCNHead(tapped[_tap(tapped)], classes) if auxiliary else None
+        self.aux_head = FCNHead(tapped[aux_level(tapped)], classes) if auxiliary else None
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``.
@@ -184,7 +178,7 @@ class KtdaNetwork(nn.Module):
         if self.aux_head is None:
             return SegmentationOutput(logits)
         tapped = aligned if self.aux_from == "fam" else read
-        auxiliary = self.aux_head(tapped[_tap(tapped)])
+        auxiliary = self.aux_head(tapped[aux_level(tapped)])
         if self.training and self.passes == 2:
             aligned = self.align(self.encoder(image), image)
         return SegmentationOutput(logits, {"aux": auxiliary}, {"aligned": aligned})
@@ -219,11 +213,6 @@ class KtdaNetwork(nn.Module):
             return logits
         assert self.upernet is not None
         return resize(self.upernet(maps[self.finest :]), size)
-
-
-def _tap(maps: Sequence[object]) -> int:
-    """Return the level that the auxiliary head reads: the last but one, which of four is the published third."""
-    return max(len(maps) - 2, 0)
 
 
 def _check_alike(

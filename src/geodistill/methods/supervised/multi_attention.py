@@ -109,3 +109,8 @@ class MultiAttentionDecoder(nn.Module):
             current = self.steps[level](current) + self.attentions[level - 1](maps[level - 1])
         logits: Tensor = self.classifier(self.steps[0](current))
         return logits
+
+
+def build_manet(channels: Sequence[int], strides: Sequence[int], classes: int, width: int) -> nn.Module:
+    """Return the decoder as `DECODERS` asks for it."""
+    return MultiAttentionDecoder(channels, classes, width)

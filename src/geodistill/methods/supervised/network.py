@@ -4,26 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-from segmentation_models_pytorch.base.initialization import initialize_decoder
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
-from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
-from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
-from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from torch import Tensor, nn
 
 from geodistill.errors import GeodistillError, RecipeError, check_name
 from geodistill.lazy import load
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, checked_scale, rescale, resize
-from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
+from geodistill.nn.decoders import FCNHead, aux_level, checked_scale, pyramid_of, rescale, resize
+from geodistill.nn.encoders import build_encoder, format_name, parse_name, wants_output_norms
 from geodistill.nn.output import SegmentationOutput, pad_to_multiple
 
 Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn", "manet"]
 
-OUTPUT_STRIDES = {"deeplabv3plus": 16, "pspnet": 8, "fcn": 8}
-"""Architectures that read the deepest map at a finer stride, from an encoder dilated to it."""
+
+@dataclass(frozen=True)
+class DecoderKind:
+    """A decoder, and what it asks of the encoder.
+
+    Attributes:
+        build: The ``module:attribute`` of what makes it of the channels and strides of the maps, the number of classes
+            and a width. Its ``forward`` takes the maps, finest first, and the image's size; its logits may be smaller.
+        width: That of its publication.
+        multiple: What a width must be a multiple of.
+        strides: Maps that it needs.
+        output_stride: Stride of its deepest map, to which an encoder that shrinks further is dilated.
+        reads_pyramid: Maps of one size, as a plain vision transformer's, are first made a pyramid.
+    """
+
+    build: str
+    width: int = 256
+    multiple: int = 1
+    strides: tuple[int, ...] = ()
+    output_stride: int | None = None
+    reads_pyramid: bool = False
+
+
+_BUILDERS = "geodistill.methods.supervised.decoder_builders"
+_PYRAMID = (4, 8, 16, 32)
+
+DECODERS = {
+    "unet": DecoderKind("geodistill.nn.decoders:UNetDecoder", reads_pyramid=True),
+    "upernet": DecoderKind(f"{_BUILDERS}:build_upernet", width=512, reads_pyramid=True),
+    "deeplabv3plus": DecoderKind(f"{_BUILDERS}:build_deeplabv3plus", strides=(4, 8, 16), output_stride=16),
+    "pspnet": DecoderKind(f"{_BUILDERS}:build_pspnet", width=512, output_stride=8),
+    "fcn": DecoderKind(f"{_BUILDERS}:build_fcn", width=512, output_stride=8),
+    "segformer": DecoderKind(f"{_BUILDERS}:build_segformer", strides=_PYRAMID, reads_pyramid=True),
+    # FPN's group norms have 32 groups.
+    "fpn": DecoderKind(f"{_BUILDERS}:build_fpn", width=128, multiple=32, strides=_PYRAMID),
+    "manet": DecoderKind("geodistill.methods.supervised.multi_attention:build_manet", width=32, strides=_PYRAMID),
+}
+"""Decoders by name: those of `Architecture`."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +97,13 @@ class SupervisedNetworkConfig:
             raise RecipeError(f"network.head_rates {list(self.head_rates)}", "above 0, with network.frozen_encoder")
 
 
-WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128, "manet": 32}
-"""Width of each decoder in its publication, where it is not 256."""
-
-GROUPS = 32
-"""Groups of FPN's group norms, which its channels must be a multiple of."""
-
-
 class SupervisedNetwork(nn.Module):
     """An encoder and a decoder, and in training an auxiliary FCN head where it is asked for.
 
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
-            segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
+        architecture: The decoder, a name of `DECODERS`.
         encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder``, ``decoder_channels``, ``scale``.
         aux_head: An FCN head beside the decoder, on the last but one of the maps that the decoder reads.
         distance: A distance head: one more channel of the decoder's last layer, see `distance_targets`.
@@ -106,22 +129,19 @@ class SupervisedNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        check_name("architecture", architecture, get_args(Architecture))
+        check_name("architecture", architecture, DECODERS)
         self.scale, self.classes, self.distance = checked_scale(scale), classes, distance
         norms = wants_output_norms(encoder) and not frozen_encoder
         self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)
         self.frozen_encoder = frozen_encoder
         if frozen_encoder:
             self.encoder.requires_grad_(False)
-        maps = self.encoder.channels
-        self.neck: MultiLevelNeck | None = None
-        strides = self.encoder.strides
-        if self.encoder.isotropic and architecture in ("unet", "upernet", "segformer"):
-            self.neck = MultiLevelNeck.doubling(maps)
-            strides = tuple(4 << level for level in range(len(maps)))
-        self.decoder = _decoder(architecture, self.encoder, strides, classes + distance, decoder_channels)
-        read = maps if self.neck is None else [maps[-1]] * len(maps)
-        self.aux_head = FCNHead(read[max(len(read) - 2, 0)], classes) if aux_head and auxiliary else None
+        maps, strides = list(self.encoder.channels), list(self.encoder.strides)
+        self.neck = None
+        if DECODERS[architecture].reads_pyramid:
+            self.neck, maps, strides = pyramid_of(maps, strides)
+        self.decoder = _decoder(architecture, self.encoder.name, maps, strides, classes + distance, decoder_channels)
+        self.aux_head = FCNHead(maps[aux_level(maps)], classes) if aux_head and auxiliary else None
 
     def train(self, mode: bool = True) -> SupervisedNetwork:
         """Set the mode; a frozen encoder stays in evaluation mode."""
@@ -150,7 +170,7 @@ class SupervisedNetwork(nn.Module):
             logits, distance = logits[:, : self.classes], logits[:, self.classes :]
         if self.aux_head is None:
             return SegmentationOutput(logits, distance=distance)
-        auxiliary = self._to_image(self.aux_head(maps[max(len(maps) - 2, 0)]), padded, image, whole)
+        auxiliary = self._to_image(self.aux_head(maps[aux_level(maps)]), padded, image, whole)
         return SegmentationOutput(logits, {"aux": auxiliary}, distance=distance)
 
     def _to_image(self, logits: Tensor, padded: Tensor, image: Tensor, size: Sequence[int]) -> Tensor:
@@ -159,103 +179,32 @@ class SupervisedNetwork(nn.Module):
         return resize(resize(logits, padded.shape[-2:])[..., :height, :width], size)
 
 
-class HeadDecoder(nn.Module):
-    """A head that reads some of the maps: UPerNet's the last four, mmseg's FCN head the deepest."""
-
-    def __init__(self, head: nn.Module, levels: int | slice) -> None:
-        super().__init__()
-        self.head, self._levels = head, levels
-
-    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
-        """Maps -> logits at the first used level's size."""
-        logits: Tensor = self.head(maps[self._levels])
-        return logits
-
-
-class SmpDecoder(nn.Module):
-    """A decoder of segmentation-models-pytorch with a 1x1 classifier.
-
-    Args:
-        decoder: Takes the image, the map at stride 2 (empty where there is none), 4, 8 ...
-        out_channels: Channels it returns.
-        classes: Number of classes.
-        strides: Stride of each encoder level.
-    """
-
-    def __init__(self, decoder: nn.Module, out_channels: int, classes: int, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        initialize_decoder(decoder)
-        self.decoder = decoder
-        self.classifier = nn.Conv2d(out_channels, classes, 1)
-        self.half_missing = strides[0] >= 4
-
-    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
-        """Maps -> logits, mostly at stride 4."""
-        height, width = size
-        batch = maps[0].shape[0]
-        empty = [maps[0].new_empty((batch, 0, height, width))]
-        if self.half_missing:
-            empty.append(maps[0].new_empty((batch, 0, height // 2, width // 2)))
-        logits: Tensor = self.classifier(self.decoder([*empty, *maps]))
-        return logits
-
-
-class _GroupNorm(nn.GroupNorm):
-    """Normalises a group of one value too, which becomes its bias; `torch.nn` refuses it in a batch of one alone."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise ``(B, C, H, W)``."""
-        if input.shape[1:].numel() > self.num_groups:
-            return super().forward(input)
-        return self.bias[:, None, None].expand_as(input).clone()
-
-
 def _decoder(
-    architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
+    architecture: Architecture, encoder: str, maps: list[int], strides: list[int], classes: int, width: int | None
 ) -> nn.Module:
-    if width is not None and (width < 1 or (architecture == "fpn" and width % GROUPS)):
+    kind = DECODERS[architecture]
+    if width is not None and (width < 1 or width % kind.multiple):
         raise RecipeError(
             f"network.decoder_channels {width} for {architecture}",
-            f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
+            f"a multiple of {kind.multiple}" if kind.multiple > 1 else "at least 1",
         )
-    maps, width = list(encoder.channels), width or WIDTHS.get(architecture, 256)
-    if architecture == "unet":
-        return UNetDecoder(maps, strides, classes, width)
-    if architecture == "upernet":
-        return HeadDecoder(UPerHead(maps[-4:], classes, width), slice(-4, None))
-    if architecture == "fcn":
-        return HeadDecoder(FCNHead(maps[-1], classes, width, convs=2), -1)
-    if architecture == "pspnet":
-        return SmpDecoder(PSPDecoder([maps[-1]], out_channels=width), width, classes, strides)
-    needed = (4, 8, 16) if architecture == "deeplabv3plus" else (4, 8, 16, 32)
-    if not set(needed) <= set(strides):
+    if not set(kind.strides) <= set(strides):
         raise RecipeError(
-            f"{architecture} on {encoder.name} with strides {list(strides)}",
-            f"an encoder with strides {list(needed)}",
+            f"{architecture} on {encoder} with strides {strides}",
+            f"an encoder with strides {list(kind.strides)}",
             "use architecture unet, upernet or fcn",
         )
-    levels = [0, *([0] if strides[0] >= 4 else []), *maps]
-    if architecture == "manet":
-        decoder_class = load("geodistill.methods.supervised.multi_attention:MultiAttentionDecoder")
-        return decoder_class(maps, classes, width)  # type: ignore[no-any-return]
-    if architecture == "segformer":
-        return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
-    if architecture == "fpn":
-        decoder = FPNDecoder(levels, 5, 2 * width, width)
-        for module in decoder.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.__class__ = _GroupNorm
-        return SmpDecoder(decoder, width, classes, strides)
-    pyramid = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
-    return SmpDecoder(pyramid, width, classes, strides)
+    decoder: nn.Module = load(kind.build)(maps, strides, classes, width or kind.width)
+    return decoder
 
 
 def _dilated(encoder: str, architecture: str) -> str:
     """Ask an encoder that would shrink further for the stride its architecture reads."""
+    stride = DECODERS[architecture].output_stride
     base, options = parse_name(encoder)
-    if architecture not in OUTPUT_STRIDES or "output_stride" in options:
+    if stride is None or "output_stride" in options:
         return encoder
-    dilated = format_name(base, options | {"output_stride": OUTPUT_STRIDES[architecture]})
+    dilated = format_name(base, options | {"output_stride": stride})
     with torch.device("meta"):
         if max(build_encoder(encoder).strides) <= 16:
             return encoder
@@ -263,7 +212,7 @@ def _dilated(encoder: str, architecture: str) -> str:
             build_encoder(dilated)
         except GeodistillError as error:
             raise RecipeError(
-                f"{architecture} on {encoder}, which cannot be dilated to stride {OUTPUT_STRIDES[architecture]}",
+                f"{architecture} on {encoder}, which cannot be dilated to stride {stride}",
                 "an encoder such as resnet50",
                 "or use architecture unet, upernet, segformer or fpn",
             ) from error

@@ -125,6 +125,18 @@ def roofed(rng: np.random.Generator, test: bool) -> Pixels:
     return image, mask
 
 
+def walled(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of brighter squares, of which the test has the outlines alone."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    bright = np.zeros((SIDE, SIDE), np.uint8)
+    for corner in np.ndindex(2, 2):
+        row, col = np.array(corner) * (SIDE // 2) + rng.integers(1, SIDE // 2 - 20, 2)
+        mask[row : row + 18, col : col + 18] = bright[row : row + 18, col : col + 18] = 1
+        if test:
+            bright[row + 2 : row + 16, col + 2 : col + 16] = 0
+    return _painted(rng, bright, 90, 20), mask
+
+
 def textured(rng: np.random.Generator, test: bool) -> Pixels:
     """Return an image of four fields in any colours, whose class is how coarse their texture is.
 
@@ -237,6 +249,7 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "lora": checked_cells,
     "style-noise": lit,
     "recolour": roofed,
+    "hollow": walled,
     "kda": textured,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }

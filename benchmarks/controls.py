@@ -85,6 +85,7 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({**VIT, "network.frozen_encoder": True}, {**VIT, "network.lora": 4}),
     "style-noise": ({"trainer.ema": 0.97}, {"trainer.ema": 0.97, "network.style_noise": 0.5}),
     "recolour": ({}, {"data.recolour": 1.5}),
+    "hollow": ({}, {"data.hollow": 0.5}),
     "kda": (KDA, {**KDA, **KDA_PHASE}),
     "transfer": _term("kt_mse"),
     "cosine": _term("cosine"),

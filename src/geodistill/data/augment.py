@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from geodistill.data.labelled_objects import number_objects
+from geodistill.data.labelled_objects import hollow_objects, number_objects
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
@@ -51,6 +51,7 @@ class Augmentation:
     saturation: float = 0.0
     tint: float = 0.0
     recolour: float = 0.0
+    hollow: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
@@ -73,6 +74,7 @@ class Augmentation:
             ("saturation", self.saturation, 1),
             ("tint", self.tint, np.inf),
             ("recolour", self.recolour, np.inf),
+            ("hollow", self.hollow, 1),
             ("mosaic", self.mosaic, 1),
             ("rare_classes", self.rare_classes, 1),
             ("scale_share", self.scale_share, 1),
@@ -102,8 +104,8 @@ class Augmentation:
     @property
     def photometric(self) -> bool:
         """Whether samples are changed, which needs band statistics."""
-        amounts = (self.brightness, self.contrast, self.gamma, self.hue, self.saturation, self.tint, self.recolour)
-        return any(amounts)
+        colours = (self.brightness, self.contrast, self.gamma, self.hue, self.saturation, self.tint)
+        return any((*colours, self.recolour, self.hollow))
 
 
 def enlargement(image: Window, resize: int | None) -> float:
@@ -160,8 +162,9 @@ class Photometric:
     """Brightness, contrast and gamma in the units of each band; hue and saturation of images with three bands.
 
     One random amount is drawn for all bands, so that the bands keep their relation, and a tint for each, which changes
-    it as haze, hour and camera do. Objects may get colours of their own. Results stay within the range that the band
-    has in the data set, or in the image where that is wider, as that of another place without labels may be.
+    it as haze, hour and camera do. Objects may get colours of their own, and the ground inside. Results stay within the
+    range that the band has in the data set, or in the image where that is wider, as that of another place without
+    labels may be.
 
     Args:
         statistics: Mean, deviation and range of each band.
@@ -205,14 +208,20 @@ class Photometric:
         image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
         if amounts.tint:
             image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
-        if amounts.recolour:
-            image = self._recoloured(image, patch, rng)
+        if amounts.recolour or amounts.hollow:
+            counted = patch.valid & (patch.mask != IGNORE_INDEX)
+            numbers = number_objects(patch.mask, counted)
+            if amounts.recolour:
+                image = self._recoloured(image, numbers, rng)
+            if amounts.hollow:
+                image = hollow_objects(image, numbers, counted, amounts.hollow, rng)
         image = np.clip(image, low, high)
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
-    def _recoloured(self, image: NDArray[np.float32], patch: Patch, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _recoloured(
+        self, image: NDArray[np.float32], numbers: NDArray[np.int32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """Shift the bands of half of the objects, of each object by amounts of its own."""
-        numbers = number_objects(patch.mask, patch.valid & (patch.mask != IGNORE_INDEX))
         shifts = rng.uniform(-self._amounts.recolour, self._amounts.recolour, (numbers.max() + 1, len(image)))
         shifts *= rng.random((len(shifts), 1)) < 0.5
         shifts[0] = 0  # what is no object

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_SHIFTS = 6
+"""How often ground is looked for to fill an object with; what is left keeps its own."""
+
 
 def number_objects(mask: NDArray[np.integer[Any]], counted: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Number the objects of a mask: connected pixels of any class but its most frequent one.
@@ -25,3 +28,39 @@ def number_objects(mask: NDArray[np.integer[Any]], counted: NDArray[np.bool_]) -
         _, parts = cv2.connectedComponents((counted & (mask == index)).astype(np.uint8))
         numbers = np.where(parts > 0, parts + numbers.max(), numbers)
     return numbers
+
+
+def hollow_objects(
+    image: NDArray[np.float32],
+    numbers: NDArray[np.int32],
+    counted: NDArray[np.bool_],
+    share: float,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Fill some of the objects, up to a rim of one to three pixels, with what lies between objects.
+
+    What an object is then shows in its outline alone, not in what fills it. The filling is the image itself, shifted;
+    a pixel stays as it is where no shift of a few brings ground to it.
+
+    Args:
+        image: Samples ``(C, H, W)``.
+        numbers: `number_objects`' result.
+        counted: Which pixels count, as there.
+        share: Of the objects, 0 to 1.
+        rng: Draws them, the rim's width and the shifts.
+
+    Returns:
+        Samples ``(C, H, W)``.
+    """
+    chosen = rng.random(int(numbers.max()) + 1) < share
+    chosen[0] = False  # what is no object
+    width = 2 * int(rng.integers(1, 4)) + 1
+    labels, around = numbers.astype(np.float32), np.ones((width, width), np.uint8)
+    rest = chosen[numbers] & (cv2.dilate(labels, around) == cv2.erode(labels, around))
+    ground = counted & (numbers == 0)
+    for _ in range(_SHIFTS if rest.any() else 0):
+        shift = rng.integers(numbers.shape)
+        filled = rest & np.roll(ground, shift, (0, 1))
+        image = np.where(filled, np.roll(image, shift, (1, 2)), image)
+        rest &= ~filled
+    return image

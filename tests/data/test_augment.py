@@ -229,6 +229,17 @@ class TestPhotometric:
         after = Photometric(measured(before.image), Augmentation(recolour=2))(before, np.random.default_rng(0))
         np.testing.assert_allclose(after.image, before.image, atol=1e-3)
 
+    def test_hollow_objects_show_the_ground_in_its_changed_colours(self) -> None:
+        mask = np.zeros((24, 24), np.uint8)
+        mask[4:20, 4:20] = 1
+        before = Patch(np.where(mask, 90, 50).astype(np.float32)[None], mask, np.ones((24, 24), bool))
+        noise = np.random.default_rng(1).normal(70, 10, (1, 64, 64)).astype(np.float32)
+        after = Photometric(measured(noise), Augmentation(hollow=1, brightness=0.5))(before, np.random.default_rng(0))
+        assert after.image[0, 0, 0] != 50
+        inside = after.image[0, 8:16, 8:16]
+        assert (inside == after.image[0, 0, 0]).mean() > 0.8
+        np.testing.assert_array_equal(after.mask, mask)
+
 
 @pytest.mark.parametrize(
     "fields",
@@ -241,6 +252,7 @@ class TestPhotometric:
         {"saturation": 1.5},
         {"hue": 0.6},
         {"recolour": -1.0},
+        {"hollow": 1.5},
         {"mosaic": 2.0},
         {"max_class_ratio": 0.0},
         {"crop_tries": 0},

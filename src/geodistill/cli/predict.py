@@ -12,8 +12,8 @@ from geodistill.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from geodistill.inference.layers import SceneMap
     from geodistill.inference.options import PredictOptions
-    from geodistill.inference.scene_map import SceneMap
     from geodistill.segmenter import Segmenter
 
 BESIDE = (

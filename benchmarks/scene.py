@@ -37,8 +37,9 @@ import torch
 from torch import Tensor
 
 from geodistill.backends.backend import open_backend
-from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.checkpoint import PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
+from geodistill.inference.layers import Layer
 from geodistill.inference.network import as_network, cache_bytes, load_on
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict

@@ -15,8 +15,8 @@ from geodistill.spec import Classes, as_legend
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
     from geodistill.evaluation.comparison import Comparison
+    from geodistill.inference.layers import SceneMap
     from geodistill.inference.options import PredictChoices
-    from geodistill.inference.scene_map import SceneMap
     from geodistill.label.accounts import Account
     from geodistill.label.config import LabelChoices
     from geodistill.methods.schema import Recipe

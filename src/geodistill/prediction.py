@@ -18,11 +18,11 @@ from torch import Tensor
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.beside import earlier_files, remove_earlier
-from geodistill.inference.checkpoint import Layer, PartFiles
-from geodistill.inference.geotiff import MapInfo, map_beside, write_map
+from geodistill.inference.checkpoint import PartFiles
+from geodistill.inference.geotiff import MapInfo, describe, map_beside, write_map
 from geodistill.inference.inputs import InputScene, warn_unlike
+from geodistill.inference.layers import Layer
 from geodistill.inference.options import PredictOptions
-from geodistill.inference.scene_map import describe
 from geodistill.inference.sliding import CHOOSE_BANDS, STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
 from geodistill.inference.windows import Part, WindowPlan, area_of

@@ -24,8 +24,9 @@ from rasterio.transform import Affine, from_origin
 
 from factories import rational_polynomials
 from geodistill.errors import OutputError
-from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.checkpoint import PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
+from geodistill.inference.layers import Layer
 from geodistill.inference.sliding import SceneRows
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.raster import Grid, Raster

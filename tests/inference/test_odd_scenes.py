@@ -19,9 +19,9 @@ from rasterio.transform import Affine, from_origin
 
 from factories import make_picture, make_raster, noise
 from geodistill.errors import DataError, GeodistillError, RecipeError
+from geodistill.inference.layers import SceneMap
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.scene_map import SceneMap
 from geodistill.raster import Raster
 from tiny import brightest, tiny_segmenter
 

@@ -15,10 +15,10 @@ from geodistill.cli import main
 from geodistill.description import WEIGHTS
 from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError
 from geodistill.inference.inputs import InputScene
+from geodistill.inference.layers import SceneMap
 from geodistill.inference.network import RunPlan, as_network
 from geodistill.inference.options import PredictOptions, parse_bytes
 from geodistill.inference.predict import map_paths, predict
-from geodistill.inference.scene_map import SceneMap
 from geodistill.inference.windows import WindowPlan
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Raster

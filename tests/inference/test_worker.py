@@ -11,9 +11,9 @@ from dying_network import dying_segmenter
 from factories import make_raster
 from geodistill.engine import run_tasks
 from geodistill.inference import predict as module
+from geodistill.inference.layers import SceneMap
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import for_gpus, predict
-from geodistill.inference.scene_map import SceneMap
 from geodistill.inference.worker import SceneTask, Worker
 from tiny import tiny_segmenter
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from rasterio.transform import from_origin
 
-from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.checkpoint import PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
+from geodistill.inference.layers import Layer
 from geodistill.inference.sliding import SceneRows
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.raster import Grid

@@ -15,8 +15,8 @@ from geodistill.change.legends import change_legend
 from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
 from geodistill.inference.beside import remove_earlier
-from geodistill.inference.checkpoint import Layer
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
+from geodistill.inference.layers import Layer
 from geodistill.raster import Window
 from geodistill.raster.ground import Ground
 from geodistill.raster.patch_labels import NONE, PatchSizes, label_components

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, options_of, parse, refuse_idle
@@ -12,15 +14,9 @@ from geodistill.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from geodistill.inference.layers import SceneMap
     from geodistill.inference.options import PredictOptions
-    from geodistill.inference.scene_map import SceneMap
     from geodistill.segmenter import Segmenter
-
-BESIDE = (
-    *("confidence", "probabilities", "class_sets", "distance", "stac", "vectors", "objects"),
-    *("preview", "tiles", "polygon_tiles", "object_tiles", "unlike"),
-)
-"""What a `SceneMap` may hold beside the map of classes."""
 
 
 def predict(argv: Sequence[str]) -> None:
@@ -243,10 +239,9 @@ def _batch(text: str | None) -> int | Literal["auto"] | None:
 
 def summary(scene_map: SceneMap) -> dict[str, Any]:
     """Return a scene's map in a JSON-ready form."""
-    files = {"map": scene_map.path} | {name: getattr(scene_map, name) for name in BESIDE}
     return {
         "source": scene_map.source,
-        **{key: str(path) for key, path in files.items() if path is not None and scene_map.error is None},
+        **({} if scene_map.error else {key: str(path) for key, path in _files(scene_map).items()}),
         "windows": scene_map.windows,
         "holes": [hole.to_dict() for hole in scene_map.holes],
         "finished_before": scene_map.finished_before,
@@ -255,12 +250,17 @@ def summary(scene_map: SceneMap) -> dict[str, Any]:
     }
 
 
+def _files(scene_map: SceneMap) -> dict[str, Path]:
+    """Return the files of a scene's map by name, in the order of `SceneMap`; that of classes is called ``map``."""
+    values = {field.name: getattr(scene_map, field.name) for field in fields(scene_map)}
+    return {"map" if name == "path" else name: value for name, value in values.items() if isinstance(value, Path)}
+
+
 def line(scene_map: SceneMap) -> str:
     """Return a line on a scene's map, and others on its holes and on what was chosen for it."""
     if scene_map.error is not None:
         return f"{scene_map.path}: failed: {scene_map.error}"
-    files = (scene_map.path, *(getattr(scene_map, name) for name in BESIDE))
-    lines = [" ".join(str(path) for path in files if path is not None)]
+    lines = [" ".join(map(str, _files(scene_map).values()))]
     if scene_map.finished_before:
         lines[0] += " (finished before)"
     if scene_map.holes:

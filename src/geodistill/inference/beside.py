@@ -18,16 +18,13 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geodistill.errors import DataError, OutputError, output_errors
 from geodistill.files import sha256_of
-from geodistill.inference.geotiff import map_beside, preview_beside, unlike_beside
+from geodistill.inference.geotiff import describe, map_beside, preview_beside, unlike_beside
+from geodistill.inference.layers import LAYERS, SceneMap
 from geodistill.inference.options import PredictOptions
-from geodistill.inference.scene_map import SceneMap, describe
 from geodistill.inference.style import set_sizes, style_files, write_qml, write_style
 from geodistill.inference.windows import Area
 from geodistill.reading import parse_object
 from geodistill.segmenter import Segmenter
-
-LAYERS = ("confidence", "probabilities", "distance", "class_sets")
-"""Layers that are files of their own beside the map of classes."""
 
 DOMAIN, BESIDE = "geodistill", "BESIDE"
 """Metadata of a map that lists the files beside it: a JSON object of names and their SHA-256."""
@@ -138,20 +135,14 @@ def _write_vector_tiles(scene_map: SceneMap, kind: str, counts: dict[str, int]) 
 
 def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
     """Return every file that may be written for a scene whose map of classes is ``path``."""
-    files = [path, *style_files(path)]
-    if options.with_confidence:
-        files.append(map_beside(path, "confidence"))
-    if options.probabilities:
-        files.append(map_beside(path, "probabilities"))
+    files = [path, *style_files(path), *(map_beside(path, layer) for layer in options.layers if layer != "classes")]
     if options.class_sets is not None:
-        sets = map_beside(path, "class_sets")
-        files += [sets, sets.with_suffix(".qml")]
+        files.append(map_beside(path, "class_sets").with_suffix(".qml"))
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
         if options.objects:
             from geodistill.inference.objects.chosen import object_files
 
-            files.append(map_beside(path, "distance"))  # of a model with a distance head
             files += object_files(path, options.vector)
     if options.web_tiles is not None:
         from geodistill.inference.tile_set import tiles_beside
@@ -183,7 +174,7 @@ def earlier_files(path: Path, making: Collection[Path], *, refuse: bool = True) 
     Raises:
         OutputError: A listed file was changed.
     """
-    layers = {map_beside(path, layer) for layer in LAYERS}
+    layers = {map_beside(path, layer) for layer in LAYERS} - {path}
     listed = listed_beside(path) if os.path.isfile(path) else {}  # noqa: PTH113 - a name too long is no file
     earlier = []
     for file in sorted(layers.union(listed).difference(making)):
@@ -220,7 +211,7 @@ def list_beside(path: Path, written: Iterable[Path], earlier: Mapping[Path, str]
         earlier: What the map listed before. Those not written now keep their digests, for a person may have changed
             them since.
     """
-    others = set(written) - {path, *style_files(path), *(map_beside(path, layer) for layer in LAYERS)}
+    others = set(written) - {*style_files(path), *(map_beside(path, layer) for layer in LAYERS)}
     digests = {file: earlier[file] for file in set(earlier).difference(others) if file.is_file()}
     digests |= {file: sha256_of(file) for file in others if file.is_file()}
     return {BESIDE: json.dumps({file.name: digests[file] for file in sorted(digests)})} if digests else {}

@@ -34,6 +34,7 @@ from torch import Tensor
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import hidden_beside
 from geodistill.folders import HOLDER, LOCK, MARKER, empty_folder, hold_folder, mark_folder, read_marker
+from geodistill.inference.layers import LAYERS, Layer
 from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, WindowPlan
@@ -44,18 +45,8 @@ ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
 _KIND, _SUM = "work of predict", "crc32"
-_LAYERS = ("classes.*", "confidence.*", "probabilities.*", "class_sets.*", "distance.*")
-_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", *_LAYERS)
+_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", *(f"{layer}.*" for layer in LAYERS))
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What is stored of ``classes``, ``confidence`` ...: bands, and sample type of the bytes."""
-
-    name: str
-    bands: int
-    dtype: str
 
 
 class PartFiles:

@@ -23,12 +23,15 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
+from geodistill.description import network_words
 from geodistill.errors import output_errors, printable
-from geodistill.inference.checkpoint import Layer
+from geodistill.inference.layers import LAYERS, Layer
 from geodistill.inference.majority import majority
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Window
+from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.version import __version__
 
 BLOCK = 512
 """Side of the map's blocks in pixels."""
@@ -58,6 +61,12 @@ class MapInfo:
     tags: Mapping[str, str]
 
 
+def describe(segmenter: Segmenter) -> str:
+    """Return what a model is called in a map's tags: network, encoder, and the package that wrote the map."""
+    words = network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder"))
+    return f"{words}, geodistill {__version__}"
+
+
 class StoredRows(Protocol):
     """A part of a map whose rows are stored as bytes, as `PartFiles` stores them."""
 
@@ -72,6 +81,12 @@ class StoredRows(Protocol):
 def map_beside(path: Path, layer: str) -> Path:
     """Return the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
     return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
+
+
+def band_names(layer: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return what the bands of a layer are called."""
+    kind = LAYERS[layer]
+    return (*kind.bands, *classes) if kind.per_class else kind.bands
 
 
 def preview_beside(classes: Path) -> Path:
@@ -226,18 +241,12 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         **info.tags,
     )
     file.nodata = IGNORE_INDEX if layer.dtype == "uint8" else float("nan")
+    file.descriptions = (*band_names(layer.name, names), *CONFIDENCES)[: layer.bands]
     if layer.name == "classes":
-        file.descriptions = ("class",)
         table = {index: (*colour, 255) for index, colour in enumerate(legend.colours)}
         file.write_colormap(1, {**dict.fromkeys(range(256), (0, 0, 0, 255)), **table, IGNORE_INDEX: (0, 0, 0, 0)})
         file.colorinterp = [ColorInterp.palette]
-        return
-    if layer.name == "class_sets":
-        file.descriptions = ("classes in the set", *names)
-        return
-    beside = ("distance",) if layer.name == "distance" else ("confidence", *CONFIDENCES)[: layer.bands]
-    file.descriptions = names if layer.name == "probabilities" else beside
-    if layer.dtype == "uint8":
+    if LAYERS[layer.name].scaled and layer.dtype == "uint8":
         file.scales = [1 / STEPS] * layer.bands
 
 
@@ -257,7 +266,7 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
         level=1,
         predictor="yes" if floating else "no",
         blocksize=BLOCK,
-        overview_resampling="nearest" if layer.name in ("classes", "class_sets") else "average",
+        overview_resampling="average" if LAYERS[layer.name].scaled else "nearest",
         bigtiff="if_safer",
         num_threads=min(os.cpu_count() or 1, 4),
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geodistill.description import is_graph
 from geodistill.errors import RecipeError
+from geodistill.inference.layers import LAYERS, Layer
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.memory import SMALL, machine_memory
@@ -209,6 +210,17 @@ class RunPlan:
     precision: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What is stored of a scene, in the order of `LAYERS`."""
+        layers = []
+        for name in self.options.layers:
+            kind, floats = LAYERS[name], name == "probabilities" and self.options.probabilities != "uint8"
+            bands = len(kind.bands) + kind.per_class * self.network.classes
+            if name != "distance" or self.network.distance:
+                layers.append(Layer(name, bands, "float32" if floats else "uint8"))
+        return tuple(layers)
+
     def settled(self, resume: bool) -> PredictOptions:
         """Return the options with nothing left open, so that another process chooses the same."""
         return replace(self.options, batch=self.batch, backend=self.backend, precision=self.precision, resume=resume)
@@ -246,7 +258,7 @@ class RunPlan:
 
     def strip_bytes(self, raster: Raster) -> tuple[int, int]:
         """Estimate the memory of a block: what does not depend on its width, and what each column of windows adds."""
-        windows, size, classes = self.windows, self.windows.size, self.network.classes
+        windows, size = self.windows, self.windows.size
         channels, itemsize = raster.channels, raster.dtype.itemsize
         step = size if len(windows.lefts) == 1 else -(-(windows.lefts[-1]) // (len(windows.lefts) - 1))
         down = size if len(windows.tops) == 1 else -(-(windows.tops[-1]) // (len(windows.tops) - 1))
@@ -259,10 +271,7 @@ class RunPlan:
         readers = reader_threads(self.options, raster)
         pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + readers) * down + (1 + readers) * block)
         waiting = self.network.planes * 4 * (size - down)
-        layer = 1 + self.options.with_confidence + self.network.distance
-        if self.options.probabilities:
-            layer += classes * (1 if self.options.probabilities == "uint8" else 4)
-        layer += classes + 1 if self.options.class_sets is not None else 0
+        layer = sum(each.bands * np.dtype(each.dtype).itemsize for each in self.layers)
         # On the device, on the host, and on its way to the disk.
         layers = layer * (size + 2 * down)
         return fixed, (pixel + waiting + layers) * step + cached[1] - cached[0]

@@ -11,6 +11,7 @@ from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.description import COVERAGES
 from geodistill.errors import RecipeError, check_name
+from geodistill.inference.layers import LAYERS
 from geodistill.spec import check_scales
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
@@ -204,6 +205,11 @@ class PredictOptions(SlidingOptions):
     def with_confidence(self) -> bool:
         """Whether the map of confidence is made: where it is asked for, and where polygons take theirs from it."""
         return self.confidence or self.vector is not None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers asked for, in the order of `LAYERS`; ``distance`` takes a model with a distance head."""
+        return tuple(name for name, kind in LAYERS.items() if kind.option is None or getattr(self, kind.option))
 
 
 class PredictChoices(TypedDict, total=False):

@@ -20,9 +20,10 @@ from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.beside import earlier_files, outputs_of
 from geodistill.inference.class_sets import check_class_sets
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
+from geodistill.inference.layers import SceneMap
 from geodistill.inference.network import fixed_batch, opened
 from geodistill.inference.options import PredictOptions
-from geodistill.inference.scene_map import SceneMap, map_scene
+from geodistill.inference.scene_map import map_scene
 from geodistill.inference.sliding import CHOOSE_BANDS, check_bands
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geodistill.description import network_words
 from geodistill.engine import progress_bar
-from geodistill.errors import BusyError, DataError, GeodistillError, OutputError, one_line
+from geodistill.errors import BusyError, DataError, OutputError, one_line
+from geodistill.inference.beside import outputs_of, remove_earlier, write_beside
 from geodistill.inference.checkpoint import (
-    Layer,
     OtherWorkError,
     PartFiles,
     discard_work,
@@ -30,9 +29,9 @@ from geodistill.inference.checkpoint import (
     open_work,
     remove_work,
 )
-from geodistill.inference.geotiff import MapInfo, map_beside, write_map
-from geodistill.inference.network import Network, RunPlan, cache_bytes
-from geodistill.inference.options import PredictOptions
+from geodistill.inference.geotiff import MapInfo, describe, map_beside, write_map
+from geodistill.inference.layers import SceneMap
+from geodistill.inference.network import RunPlan, cache_bytes
 from geodistill.inference.sliding import CHOOSE_BANDS, check_bands, stream
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Area, area_of
@@ -43,68 +42,6 @@ from geodistill.version import __version__
 
 CHOSEN = "CHOSEN"
 """Tag of a map: what was measured and chosen for it, as JSON, so that ``--resume`` need not measure again."""
-
-
-@dataclass(frozen=True)
-class SceneMap:
-    """What was made of a scene.
-
-    Attributes:
-        source: The scene.
-        path: The map of classes.
-        confidence: The map of the classes' probabilities, where asked for.
-        probabilities: The map with one band per class, where asked for.
-        distance: How far inside its object a pixel lies, where objects are asked for and the model says so.
-        class_sets: The map of the classes that each pixel may have, where asked for.
-        stac: The STAC item, where asked for.
-        vectors: The polygons, where asked for.
-        objects: The objects one by one, where asked for.
-        preview: The picture, where asked for.
-        tiles: The file of map tiles, where asked for.
-        polygon_tiles: The file of the polygons' vector tiles, where both are asked for.
-        object_tiles: That of the objects' vector tiles.
-        unlike: Where the scene lies outside the training, where asked for.
-        windows: Windows that the network computed, in this run and those it continued.
-        holes: What could not be read, in pixels of the scene.
-        finished_before: Whether an earlier run had made it already.
-        notes: What was measured and chosen, and what else the user may want to know, a message each.
-        error: Why there is no map, where there is none.
-    """
-
-    source: str
-    path: Path
-    confidence: Path | None = None
-    probabilities: Path | None = None
-    class_sets: Path | None = None
-    distance: Path | None = None
-    stac: Path | None = None
-    vectors: Path | None = None
-    objects: Path | None = None
-    preview: Path | None = None
-    tiles: Path | None = None
-    polygon_tiles: Path | None = None
-    object_tiles: Path | None = None
-    unlike: Path | None = None
-    windows: int = 0
-    holes: tuple[Hole, ...] = ()
-    finished_before: bool = False
-    notes: tuple[str, ...] = ()
-    error: GeodistillError | None = field(default=None, compare=False)
-
-
-def layers_of(options: PredictOptions, network: Network) -> tuple[Layer, ...]:
-    """Return what is stored of a scene."""
-    classes = network.classes
-    layers = [Layer("classes", 1, "uint8")]
-    if options.with_confidence:
-        layers.append(Layer("confidence", 1, "uint8"))
-    if options.probabilities:
-        layers.append(Layer("probabilities", classes, "uint8" if options.probabilities == "uint8" else "float32"))
-    if network.distance:
-        layers.append(Layer("distance", 1, "uint8"))
-    if options.class_sets is not None:
-        layers.append(Layer("class_sets", classes + 1, "uint8"))
-    return tuple(layers)
 
 
 def map_scene(
@@ -125,21 +62,17 @@ def map_scene(
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
     check_bands(raster, plan.network.bands, CHOOSE_BANDS)
-    from geodistill.inference.beside import outputs_of, remove_earlier, write_beside
-
     options = plan.options
     area = area_of(raster, options.aoi, plan.windows.size)
     if options.stac:
         from geodistill.inference.stac_item import require_pystac
 
         require_pystac()
-    layers = layers_of(options, plan.network)
+    layers = plan.layers
     about = identity(segmenter, plan, area)
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
-    others: dict[str, Any] = {
-        layer: files.get(layer) for layer in ("confidence", "probabilities", "class_sets", "distance")
-    }
-    scene_map = SceneMap(raster.source, path, **others)
+    beside: dict[str, Any] = {name: file for name, file in files.items() if name != "classes"}
+    scene_map = SceneMap(raster.source, path, **beside)
     if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
         scene_map = replace(scene_map, finished_before=True, windows=earlier[0], holes=earlier[1])
@@ -301,9 +234,3 @@ def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, 
         except (DataError, KeyError, TypeError, ValueError):
             return None  # tags that were altered: it is made again
     return earlier
-
-
-def describe(segmenter: Segmenter) -> str:
-    """Return what a model is called in a map's tags: network, encoder, and the package that wrote the map."""
-    words = network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder"))
-    return f"{words}, geodistill {__version__}"

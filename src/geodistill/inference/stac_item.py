@@ -16,6 +16,8 @@ from rasterio.errors import CRSError
 
 from geodistill.errors import RecipeError, printable
 from geodistill.files import write_text
+from geodistill.inference.geotiff import band_names
+from geodistill.inference.layers import LAYERS
 from geodistill.inference.sliding import STEPS
 from geodistill.inference.style import plain_name
 from geodistill.raster import Grid
@@ -156,11 +158,11 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
         nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "no data", "nodata": True}
         extra["classification:classes"] = [*described_classes(legend), nodata]
         extra["bands"] = [{"name": "class", "data_type": "uint8", "nodata": IGNORE_INDEX}]
-    elif layer == "class_sets":
-        extra["bands"] = [{"name": plain_name(name)} for name in ("classes in the set", *legend.names)]
     else:
-        names = legend.names if layer == "probabilities" else (layer,)
-        extra["bands"] = [{"name": plain_name(name), "description": f"0..1, or 0..{STEPS} as bytes"} for name in names]
+        # Unlike places are no layer that the network gives.
+        names, scaled = (band_names(layer, legend.names), LAYERS[layer].scaled) if layer in LAYERS else ((layer,), True)
+        unit = {"description": f"0..1, or 0..{STEPS} as bytes"} if scaled else {}
+        extra["bands"] = [{"name": plain_name(name), **unit} for name in names]
     return pystac.Asset(str(file.absolute()), layer, None, pystac.MediaType.COG, ["data"], extra)
 
 

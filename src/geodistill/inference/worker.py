@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from geodistill.errors import RecipeError
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
+from geodistill.inference.layers import SceneMap
 from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
 from geodistill.inference.options import BACKENDS, PRECISIONS, LocationHint, PredictOptions
-from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
+from geodistill.inference.scene_map import chosen_for, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan, area_of
 from geodistill.nn.device import device_name
 from geodistill.raster import Raster
@@ -78,10 +79,9 @@ class Worker:
         with self.open(task.scene) as raster:
             segmenter, plan = self.plan(task, raster)
             area = area_of(raster, self.options.aoi, segmenter.tile)
-            layers = layers_of(plan.options, plan.network)
             computed = 0
             for part in plan.column_blocks(raster, task.rows):
-                with PartFiles(work_folder(task.path), plan.windows, part, layers) as files:
+                with PartFiles(work_folder(task.path), plan.windows, part, plan.layers) as files:
                     segment_parts(plan, area, [files])
                     computed += files.windows
             return computed

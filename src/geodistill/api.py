@@ -316,7 +316,7 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
 
     Args:
         model: A Segmenter, its directory, a run or a hub id.
-        to: ``onnx``, ``qgis`` (Deepness), ``stac`` or ``hub``.
+        to: ``onnx``, ``qgis`` (Deepness), ``pt2`` (torch.export), ``openvino``, ``tflite``, ``stac`` or ``hub``.
         out: The file or directory to make.
         options: Fields of `geodistill.exports.exporters.ExportOptions`.
 

@@ -1,6 +1,7 @@
 """Exports that other programs load: torch alone, OpenVINO; each compared with torch on real tiles."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+import geodistill as gd
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.agreement import check_agreement, real_tiles
 from geodistill.exports.exporters import EXPORTERS, ExportOptions, export
+from geodistill.project.stage_settings import ExportKeys
 from geodistill.segmenter import Segmenter
 
 ALONE = """
@@ -35,6 +38,12 @@ def test_a_form_has_the_name_that_it_asks_for() -> None:
         **{"onnx": "town.onnx", "qgis": "town_qgis.onnx", "pt2": "town.pt2", "tflite": "town.tflite"},
         **{form: form for form in ("openvino", "stac", "hub")},
     }
+
+
+@pytest.mark.parametrize("documented", [gd.export, ExportKeys])
+def test_where_a_form_is_asked_for_all_are_named(documented: Any) -> None:
+    (line,) = (line for line in documented.__doc__.splitlines() if line.strip().startswith("to: "))
+    assert re.findall("``(.+?)``", line) == list(EXPORTERS)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ VERBS: Verbs = {
     "predict": ("rasters of any size -> georeferenced maps", "geodistill.cli.predict:predict"),
     "assess": ("how many hectares and how accurate a map is, plus or minus what", "geodistill.cli.assess:assess"),
     "change": ("two maps of one place -> what changed, with areas", "geodistill.cli.change:change"),
-    "export": ("a Segmenter as ONNX, for QGIS, as a STAC item, in the Hub's layout", "geodistill.cli.export:export"),
+    "export": ("a Segmenter in other forms, such as ONNX, OpenVINO or for QGIS", "geodistill.cli.export:export"),
     "prompts": ("climate zone, season and what each class looks like there", "geodistill.cli.prompts:prompts"),
     "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", "geodistill.cli.inspect:inspect"),
     "datasets": ("the benchmark sets that 'data scan --dataset' reads", "geodistill.cli.data:datasets"),

@@ -1,4 +1,4 @@
-"""``geodistill export``: a Segmenter as ONNX, for QGIS, as a STAC item or in the Hub's layout."""
+"""``geodistill export``: a Segmenter in other forms."""
 
 from __future__ import annotations
 
@@ -32,25 +32,33 @@ def export_parser() -> VerbParser:
     add("--zone", "MetaSegNet only: the one climate zone to keep, such as Cfb", otherwise="all")
     add = parser.add_group("output")
     add("--to", "form", required=True, choices=EXPORTERS)
-    add("--out", "the file (onnx, qgis, pt2, tflite) or directory (openvino, stac, hub) to make", required=True)
-    add(
-        "--size",
-        "onnx, pt2, openvino, tflite: side of the images in pixels, or any",
-        otherwise="that of the training windows",
-    )
-    add("--batch", "onnx: images per call, or any", default=str(default.batch))
-    add("--opset", "onnx: version of the operators", type=int, default=default.opset)
-    add("--resolution", "qgis: centimetres per pixel", type=float, otherwise="the model's own")
-    add("--overlap", "qgis: percent of a tile that its neighbour covers too", type=int, default=default.overlap)
-    add("--licence", "hub: licence of the weights, such as apache-2.0", otherwise="not named")
-    add("--scores", "stac, hub: metrics.json of 'geodistill evaluate'", otherwise="what the model holds")
+    folders = [form for form, each in EXPORTERS.items() if each.is_folder]
+    files = [form for form in EXPORTERS if form not in folders]
+    add("--out", f"the file ({', '.join(files)}) or directory ({', '.join(folders)}) to make", required=True)
+    size = _help("size", "side of the images in pixels, or any")
+    add("--size", size, otherwise="that of the training windows")
+    add("--batch", _help("batch", "images per call, or any"), default=str(default.batch))
+    add("--opset", _help("opset", "version of the operators"), type=int, default=default.opset)
+    add("--resolution", _help("resolution", "centimetres per pixel"), type=float, otherwise="the model's own")
+    overlap = _help("overlap", "percent of a tile that its neighbour covers too")
+    add("--overlap", overlap, type=int, default=default.overlap)
+    add("--licence", _help("licence", "licence of the weights, such as apache-2.0"), otherwise="not named")
+    add("--scores", _help("scores", "metrics.json of 'geodistill evaluate'"), otherwise="what the model holds")
     add = parser.add_group("quality")
-    add("--int8", "onnx: also write an int8 file, calibrated on this manifest")
-    drop = "onnx: percentage points of mIoU that the int8 file may lose; layers are left in float until it does not"
-    add("--int8-drop", drop, type=float, default=default.int8_drop)
-    add("--check", "pt2, openvino, tflite: rasters or manifests on whose tiles it is compared with torch", nargs="+")
-    add("--split", "onnx: split used to measure the accuracy drop", default=default.split, choices=SPLIT_NAMES)
+    add("--int8", _help("calibration", "also write an int8 file, calibrated on this manifest"))
+    drop = "percentage points of mIoU that the int8 file may lose; layers are left in float until it does not"
+    add("--int8-drop", _help("int8_drop", drop), type=float, default=default.int8_drop)
+    add("--check", _help("check", "rasters or manifests on whose tiles it is compared with torch"), nargs="+")
+    split = _help("split", "split used to measure the accuracy drop")
+    add("--split", split, default=default.split, choices=SPLIT_NAMES)
     return parser
+
+
+def _help(option: str, text: str) -> str:
+    """Return the help of an option's flag, behind the forms that the option concerns."""
+    from geodistill.exports.exporters import EXPORTERS
+
+    return f"{', '.join(form for form, each in EXPORTERS.items() if option in each.options)}: {text}"
 
 
 def export(argv: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""Export of a Segmenter: ONNX, QGIS, STAC, the Hub."""
+"""A Segmenter in other forms, those of `exporters.EXPORTERS`."""

@@ -135,7 +135,7 @@ class ExportKeys:
     """Beside `ExportOptions`.
 
     Attributes:
-        to: Form or forms: ``onnx``, ``qgis``, ``stac``, ``hub``.
+        to: Form or forms: ``onnx``, ``qgis``, ``pt2``, ``openvino``, ``tflite``, ``stac``, ``hub``.
         model: The model; the project's student by default, else its teacher.
         zone: Climate zone that a model which reads it is exported for; its file takes zones otherwise.
         int8: onnx: manifest that an int8 file is calibrated on, such as ``$scan``; none is written without.

@@ -1,5 +1,6 @@
 """The append-only journal: whole lines survive whatever comes, and nothing else does."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_it_is_cut_off_in_the_middle_of_reading(path: Path) -> None:
         journal.cut(line.start)
         journal.append([{"row": 9}])
     assert records(path) == [RECORDS[0], {"row": 9}]
+
+
+def test_what_a_full_disk_did_not_take_is_said_once(path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JournalFile(path) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limit[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                journal.append([{"row": 3}])
+            journal.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert records(path) == RECORDS
 
 
 def test_a_link_or_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

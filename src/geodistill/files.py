@@ -30,6 +30,9 @@ _COMMANDING = re.compile(f"[\x7f-\x9f{TURNING}]")
 _COMPANIONS = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a file and of those that SQLite writes beside one, such as a GeoPackage."""
 
+_SEVERAL = (".shp", ".tab", ".mif")
+"""Suffixes of formats that are several files of one name."""
+
 
 @contextmanager
 def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
@@ -205,6 +208,13 @@ def files_below(place: Path, suffixes: Collection[str]) -> list[Path]:
         return [place]
     files = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
+
+
+def stored_in(file: Path) -> list[Path]:
+    """Return the files that hold a vector file: a shapefile, and others of old, are several of one name."""
+    if file.suffix.lower() not in _SEVERAL:
+        return [file]
+    return [path for path in sorted(file.parent.glob(f"{escape(file.stem)}.*")) if path.is_file()]
 
 
 def check_outputs(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -> None:

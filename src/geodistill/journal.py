@@ -16,6 +16,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,8 +99,9 @@ class JournalFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what a full disk did not take is still to be written, and `append` has said so."""
+        with suppress(OSError):
+            self._file.close()
 
     def lines(self) -> Iterator[Line]:
         """Yield every whole line, from the first; a last line without its end is none."""

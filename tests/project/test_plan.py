@@ -266,6 +266,7 @@ def test_a_result_of_before_masks_counted_stays_and_is_watched_from_now_on(tmp_p
     for name in ("scan", "teacher"):  # as the versions before wrote them
         file = tmp_path / "town" / "done" / f"{name}.json"
         record = json.loads(file.read_text(encoding="utf-8"))
+        del record["besides"]
         record["parts"]["files"].pop("masks beside the images", None)
         record["parts"]["needs"] = {"scan": scan_key} if scan_key else {}
         scan_key = record["key"] = KeyParts(**record["parts"]).key
@@ -296,8 +297,8 @@ def test_labels_begun_before_class_names_counted_go_on(tmp_path: Path, stages: S
     started = tmp_path / "town" / "done" / "label.started.json"
     project = read_project(town)
     parts = key_parts(project, wire(project)["label"], {}, Fingerprints(tmp_path / "memo.json"))
-    assert parts.former.key != parts.key
-    started.write_text(json.dumps({"key": parts.former.key, "taken": {}}), encoding="utf-8")
+    assert parts.former[-1].key != parts.key
+    started.write_text(json.dumps({"key": parts.former[-1].key, "taken": {}}), encoding="utf-8")
     stages.failing = ""
     run(town)
     assert stages.taken() == ["label", "label+"]
@@ -357,6 +358,7 @@ def test_what_was_trained_when_a_device_counted_stays(tmp_path: Path, stages: St
     done = tmp_path / "town" / "done" / "teacher.json"
     record = json.loads(done.read_text(encoding="utf-8"))
     assert record["parts"]["settings"]["trainer.accelerator"] == "auto"
+    del record["besides"]
     record["parts"]["settings"]["trainer.accelerator"] = "cpu"
     record["key"] = KeyParts(**record["parts"]).key
     done.write_text(json.dumps(record), encoding="utf-8")

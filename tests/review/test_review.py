@@ -216,7 +216,7 @@ def test_taking_back_again_goes_on_to_the_decision_before(labels: Path) -> None:
             store.decide(number, verdict, "Eve", store.object(number)["last"])
 
         def undo() -> tuple[int | None, str, str]:
-            return store.undo("Eve"), store.object(1)["verdict"], store.object(2)["verdict"]
+            return store.undo("Eve", lambda _: None), store.object(1)["verdict"], store.object(2)["verdict"]
 
         for number, verdict in ((1, "accept"), (2, "accept"), (2, "drop"), (2, "box")):
             decide(number, verdict)

@@ -127,9 +127,10 @@ def make_plan(
 def _key(out: Path, parts: KeyParts, record: StageRecord | None) -> str:
     """Return the key of a stage: where its result is of a version that watched less, the one that it has."""
     if record is not None:
-        return record.key if record.parts in (parts.written, parts.former.written) else parts.key
+        forms = (parts,) if record.besides else (parts, *parts.former)
+        return record.key if record.parts in [form.written for form in forms] else parts.key
     begun = started_as(out, parts.stage)[0]
-    return begun if begun == parts.former.key else parts.key
+    return begun if begun in [each.key for each in parts.former] else parts.key
 
 
 def _decide(

@@ -127,9 +127,9 @@ def _run_stage(
     say(str(plan))
     if plan.parts is None:
         return
-    if plan.state == "unchanged" and plan.record is not None and plan.record.parts != plan.parts.written:
+    if plan.state == "unchanged" and plan.record is not None and not plan.record.besides:
         # It is of a version that watched less: from now on it is watched as this one does it.
-        write_record(project.out, name, replace(plan.record, parts=plan.parts.written))
+        write_record(project.out, name, replace(plan.record, parts=plan.parts.written, besides=True))
     if plan.state not in ("runs", "resumes"):
         return
     started = time.monotonic()
@@ -146,6 +146,7 @@ def _run_stage(
         versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
         where=project.where,
+        besides=True,
     )
     if (before := plan.record) is not None and (plan.reason == MOVED or record.content == before.content):
         record = replace(record, stands_for=before.digest)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, shown
+from geodistill.files import stored_in
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints, visible_files
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, is_hub_id, typed_values
@@ -20,6 +23,15 @@ from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
 from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
+
+_BESIDES = re.compile(r"\+[0-9a-f]+")
+"""What a fingerprint has behind that of a file, where the file rests on others: a + and their digest."""
+
+_VECTOR_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".dat", ".map", ".id", ".ind", ".mid")
+"""Files beside a shapefile or one of MapInfo's that its content is in too; an index or a style alters nothing."""
+
+_TOGETHER = 5000
+"""Files whose sources are looked up in one go."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +64,19 @@ class KeyParts:
         return data
 
     @property
-    def former(self) -> KeyParts:
-        """The parts as geodistill wrote them before.
+    def former(self) -> tuple[KeyParts, ...]:
+        """The parts as geodistill wrote them before, in the forms that it had.
 
-        It did not watch what stages find without being told, and a project's ``device: cpu`` was one of the settings.
+        It did not watch what files rest on besides themselves; before that, not what stages find without being told,
+        and a project's ``device: cpu`` was one of the settings.
         """
         settings, key = self.settings, "trainer.accelerator"
         if KINDS[kind_of(self.stage)].is_fit and settings.get(key) == "auto":
             settings = {**settings, key: "cpu"}
+        alone = {name: _BESIDES.sub("", digest) for name, digest in self.files.items()}
         beside = KINDS[kind_of(self.stage)].beside
-        kept = {name: digest for name, digest in self.files.items() if beside is None or name != beside[0]}
-        return replace(self, settings=settings, files=kept)
+        kept = {name: digest for name, digest in alone.items() if beside is None or name != beside[0]}
+        return replace(self, files=alone), replace(self, settings=settings, files=kept)
 
     def difference(self, before: Mapping[str, Any]) -> str:
         """Say in a few words what is another than in the parts of an earlier key, as `asdict` wrote them."""
@@ -114,7 +128,7 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
         if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
             files[name] = digest
     if kind.beside and (places_beside := load(kind.beside[1])(project, stage.settings)) is not None:
-        files[kind.beside[0]] = "-".join(map(fingerprints.of_path, places_beside)) or "none"
+        files[kind.beside[0]] = "-".join(_of_files(place, fingerprints) for place in places_beside) or "none"
     needs = {name: keys[name] for name in stage.needs}
     return KeyParts(entry.name, kind.version, settings, needs, files)
 
@@ -162,7 +176,38 @@ def _fingerprint(project: ProjectFile, entry: StageEntry, key: str, name: str, f
         return _of_manifest(path, fingerprints)
     if is_model:
         return _of_model(path, fingerprints)
-    return _of_scenes(path, fingerprints) if key == "scenes" else fingerprints.of_path(path)
+    return _of_scenes(path, fingerprints) if key == "scenes" else _of_files(path, fingerprints)
+
+
+def _of_files(path: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of a file or folder, with what its files rest on besides."""
+    files = [path / name for name in visible_files(path)] if path.is_dir() else [path]
+    return fingerprints.of_path(path) + _of_besides(files, fingerprints)
+
+
+def _of_besides(files: Iterable[Path], fingerprints: Fingerprints) -> str:
+    """Return a ``+`` and the digest of what files rest on besides themselves; nothing where that is nothing.
+
+    That is what virtual rasters are made of, what GDAL reads beside a raster, and the other files of a vector file.
+
+    Raises:
+        DataError: A file cannot be read, or is made of too many.
+    """
+    named = [os.path.abspath(file) for file in files]  # noqa: PTH100 - a link counts under its own name
+    behind = {str(part) for file in named for part in _vector_parts(Path(file))}
+    for first in range(0, len(named), _TOGETHER):
+        behind.update(load("geodistill.raster.source:every_file")(named[first : first + _TOGETHER]))
+    besides = [Path(file) for file in sorted(behind.difference(named)) if Path(file).is_file()]
+    lines = [f"{file.name}\0{fingerprints.of_path(file)}\n" for file in besides]
+    return f"+{hashlib.sha256(''.join(lines).encode('utf-8', 'surrogatepass')).hexdigest()}" if lines else ""
+
+
+def _vector_parts(file: Path) -> list[Path]:
+    """Return the other files of a vector file: a shapefile's classes and CRS, or the changes beside a GeoPackage."""
+    if file.suffix.lower() == ".gpkg":
+        log = file.with_name(f"{file.name}-wal")
+        return [log] if log.is_file() and log.stat().st_size else []
+    return [part for part in stored_in(file) if part.suffix.lower() in _VECTOR_PARTS]
 
 
 def _of_scenes(path: Path, fingerprints: Fingerprints) -> str:
@@ -207,10 +252,11 @@ def _of_model(path: Path, fingerprints: Fingerprints) -> str:
 
 
 def _of_manifest(path: Path, fingerprints: Fingerprints) -> str:
-    """Return the fingerprint of a manifest with the images and masks that it names."""
+    """Return the fingerprint of a manifest with the images and masks that it names, and what these rest on."""
     manifest = load("geodistill.data.manifest:Manifest").load(path)
     digest = hashlib.sha256(fingerprints.of_path(manifest.path).encode())
-    files = (file for row in manifest.entries for file in (row.image, row.mask) if file is not None)
-    for file in dict.fromkeys(map(str, files)):
+    named = (file for row in manifest.entries for file in (row.image, row.mask) if file is not None)
+    files = dict.fromkeys(map(str, named))
+    for file in files:
         digest.update(fingerprints.of_path(Path(file)).encode() if Path(file).is_file() else file.encode())
-    return digest.hexdigest()
+    return digest.hexdigest() + _of_besides(map(Path, files), fingerprints)

@@ -46,6 +46,7 @@ class StageRecord:
         summary: One line for people.
         stands_for: Digest of the outputs before the project was moved, which hold the same in other words.
         where: The project's folders when it ran.
+        besides: Whether what files rest on besides themselves is in its parts; versions before left it out.
         format: Of this record.
     """
 
@@ -60,6 +61,7 @@ class StageRecord:
     summary: str = ""
     stands_for: str = ""
     where: str = ""
+    besides: bool = False
     format: int = _FORMAT
 
     @property

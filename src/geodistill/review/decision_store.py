@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -254,12 +254,18 @@ class DecisionStore:
             if row["last"] != last:
                 other = self.last_decision(row)
                 name = "" if other is None else f" by {other['reviewer']}"
-                raise BusyError(f"object {number} was decided meanwhile{name}", "", "look at it again")
+                what = "decided" if other is None or other["undoes"] is None else "taken back"
+                raise BusyError(f"object {number} was {what} meanwhile{name}", "", "look at it again")
             text = None if mask is None else json.dumps(mask)
             return append_decision(db, number, verdict, text, score, reviewer, seconds, None)
 
-    def undo(self, reviewer: str) -> int | None:
-        """Take a reviewer's last decision back that still holds; return its object, ``None`` where there is none."""
+    def undo(self, reviewer: str, take: Callable[[int], None]) -> int | None:
+        """Take a reviewer's last decision back that still holds; return its object, ``None`` where there is none.
+
+        Args:
+            reviewer: Whose decision.
+            take: Is called with the object before; what it raises leaves the decision.
+        """
         with self._writing() as db:
             row = db.execute(
                 "SELECT d.* FROM decisions d JOIN objects o ON o.last = d.id WHERE d.reviewer = ? AND o.gone = 0"
@@ -268,6 +274,7 @@ class DecisionStore:
             ).fetchone()
             if row is None:
                 return None
+            take(row["object"])
             undo_decision(db, row, reviewer)
             return int(row["object"])
 

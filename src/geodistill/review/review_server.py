@@ -108,7 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._path()
         if path is None:
             return
-        if path in FILES:
+        if f"/{self.server.token}" == urlsplit(self.path).path:  # the page names its files relative to itself
+            self._send(HTTPStatus.PERMANENT_REDIRECT, b"", KINDS["html"], f"/{self.server.token}/")
+        elif path in FILES:
             file = FILES[path]
             text = resources.files("geodistill.review").joinpath(file).read_bytes()
             self._send(HTTPStatus.OK, text, KINDS[file.rpartition(".")[2]])
@@ -167,8 +169,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_error(self, status: HTTPStatus, text: str) -> None:
         self._send(status, json.dumps({"error": text}).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, data: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, data: bytes, kind: str, location: str = "") -> None:
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         for name, value in (
             ("Content-Type", kind),
             ("Content-Length", str(len(data))),

@@ -181,13 +181,21 @@ class ReviewSession:
         return self.store.decide(number, verdict, _name(reviewer), last, **about)  # type: ignore[arg-type]
 
     def undo(self, client: str, reviewer: str) -> dict[str, Any] | None:
-        """Take the reviewer's last decision back; return its object, ``None`` where there is none."""
+        """Take the reviewer's last decision back; return its object, ``None`` where there is none.
+
+        Raises:
+            BusyError: Another browser shows it.
+        """
         self.check()
-        number = self.store.undo(_name(reviewer))
-        if number is None:
-            return None
-        self.leases.take([number], client, _name(reviewer))
-        return self.view(number)
+        name = _name(reviewer)
+
+        def take(number: int) -> None:
+            if self.leases.take([number], client, name) is None:
+                holder = self.leases.holder(number)
+                raise BusyError(f"{holder} looks at the object of your last decision", "", "undo it when that is done")
+
+        number = self.store.undo(name, take)
+        return None if number is None else self.view(number)
 
     def prompt(self, client: str, number: int, box: list[float], point: list[float] | None) -> dict[str, Any]:
         """Draw an object's mask anew; it is at hand for a decision of the same browser.

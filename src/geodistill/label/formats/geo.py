@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.files import files_below
+from geodistill.files import files_below, stored_in
 from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
@@ -38,9 +37,6 @@ BOX_SHARE = 0.95
 
 _TURN = np.array((360.0, 0.0))
 """Degrees round the Earth."""
-
-_SEVERAL = (".shp", ".tab", ".mif")
-"""Suffixes of formats that are several files of one name."""
 
 GeoImages = Sequence[tuple[Picture, Grid]]
 Shapes = NDArray[np.object_]
@@ -76,7 +72,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
             for picture, grid, shape, at in _hits(group, polygons, image_crs):
                 matched.add(at)
                 objects[picture.key].append(_object(features.items[at], shape, grid))
-        stored = _stored_in(file)
+        stored = stored_in(file)
         result.files += stored if matched else []
         result.lists += [] if matched else stored
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
@@ -86,13 +82,6 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     if missed is not None and placed and not result.entries:
         raise _elsewhere_error(missed, placed, pictures)
     return result
-
-
-def _stored_in(file: Path) -> list[Path]:
-    """Return the files that hold a vector file: a shapefile, and others of old, are several of one name."""
-    if file.suffix.lower() not in _SEVERAL:
-        return [file]
-    return [path for path in sorted(file.parent.glob(f"{escape(file.stem)}.*")) if path.is_file()]
 
 
 def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:

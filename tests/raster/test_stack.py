@@ -52,7 +52,7 @@ def test_bands_answer_to_their_descriptions_and_to_the_names_of_their_files(tmp_
         assert plain.band_names == tuple(path.name for path in paths)
     tokens = [
         make_raster(tmp_path / f"LC08_x_B{n}.TIF", channels=1, bands=[said], seed=n)
-        for n, said in ((4, "Band 1"), (5, "Band 1"), (6, "infrared & more"))
+        for n, said in ((4, "Band 1"), (5, "Band 4"), (6, "infrared & more"))
     ]
     with Raster(tokens) as plain, Raster(tokens, ["infrared & more", "b5", "red"]) as raster:
         np.testing.assert_array_equal(raster.read()[0], plain.read()[0][::-1])

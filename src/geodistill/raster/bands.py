@@ -103,13 +103,12 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
         description: The band's name in the file.
         colour: Its colour interpretation: ``red``, ``nir`` ... Writers give one unasked (red, green, blue, alpha to the
             first four bands of an 8-bit TIFF), so a description of `COMMON` counts in its place.
-        alone: Whether it is its file's only band, so that the file's name tells the band too.
+        alone: Whether it is its file's only band: a number in the file's name then goes before one in the description.
     """
     described = (description or "").strip().lower()
     names = {name for name in (described, "" if described in COMMON else (colour or "").lower()) if name}
-    token = band_token(description) if description else None
-    if alone and token in (None, "b1"):  # "Band 1" is what writers call an only band unasked
-        token = band_token(file_name) or token
+    # "Band 1", or "Band 3" of a composite that was taken apart, is what writers call an only band unasked.
+    token = (band_token(file_name) if alone else None) or (band_token(description) if description else None)
     if token:
         # Sentinel-2 writes B04 and B8A, Landsat B4.
         names |= {token, f"b0{token[1:]}" if token[1:].isdecimal() and len(token) == 2 else token}

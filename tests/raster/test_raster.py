@@ -208,9 +208,16 @@ class TestReads:
         ):
             with open_image(file, bands) as raster:
                 assert np.array_equal(raster.read()[0], pixels[order])
-        twice = make_raster(tmp_path / "twice.tif", pixels=pixels, bands=("2", "1", "3"))
-        with open_image(twice, ("2", "1", "3")) as raster:
-            assert np.array_equal(raster.read()[0], pixels), "names, although they could be numbers"
+
+    def test_bands_called_by_numbers_are_names_to_a_model_and_positions_to_a_user(self, tmp_path: Path) -> None:
+        pixels, bands = noise((3, 5, 6), "uint16"), ("2", "1", "3")
+        named = make_raster(tmp_path / "named.tif", pixels=pixels, bands=bands)
+        plain = make_raster(tmp_path / "plain.tif", pixels=pixels)
+        for file in (named, plain):
+            with open_image(file, bands) as raster:
+                assert np.array_equal(raster.read()[0], pixels)
+            with Raster(file, bands) as raster:
+                assert np.array_equal(raster.read()[0], pixels[[1, 0, 2]])
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
     def test_plain_pictures(self, tmp_path: Path, suffix: str) -> None:

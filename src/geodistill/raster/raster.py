@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -96,7 +96,7 @@ class Raster:
         if bands is not None and self._palette is not None:
             named = [(position, {name}) for position, name in enumerate(("red", "green", "blue"))]
             self._colours = choose(bands, named, self.source)
-        elif bands is not None and tuple(bands) != self.band_names:
+        elif bands is not None:
             self._indexes = choose(bands, [(i, self._names(i)) for i in self._indexes], self.source)
         self._type = common_type(self._file, self._indexes, self.source)
 
@@ -343,7 +343,8 @@ class Raster:
 
 def open_image(source: Source, bands: Sequence[str], nodata: float | None = None) -> Raster:
     """Open an image for a model: by the names of the model's bands where it has all of these, else as it lies."""
-    try:
-        return Raster(source, bands, nodata=nodata)
-    except DataError:
-        return Raster(source, nodata=nodata)
+    # A number would be a position; band1 is what a band without a name is called.
+    if not any(re.fullmatch(r"\s*(band)?\d+\s*", name) for name in bands):
+        with suppress(DataError):
+            return Raster(source, bands, nodata=nodata)
+    return Raster(source, nodata=nodata)

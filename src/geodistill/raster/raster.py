@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import DESCRIBED, aliases, alpha_bands, choose
+from geodistill.raster.bands import DESCRIBED, aliases, alpha_bands, choose, have_names
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 from geodistill.raster.stored import (
@@ -343,8 +343,7 @@ class Raster:
 
 def open_image(source: Source, bands: Sequence[str], nodata: float | None = None) -> Raster:
     """Open an image for a model: by the names of the model's bands where it has all of these, else as it lies."""
-    # A number would be a position; band1 is what a band without a name is called.
-    if not any(re.fullmatch(r"\s*(band)?\d+\s*", name) for name in bands):
+    if have_names(bands):
         with suppress(DataError):
             return Raster(source, bands, nodata=nodata)
     return Raster(source, nodata=nodata)

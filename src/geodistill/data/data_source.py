@@ -15,8 +15,8 @@ from geodistill.data.reader import PatchReader, refuse_moved
 from geodistill.data.statistics import NOTHING_TO_LEARN, ignored_share, lone_classes, misread_in
 from geodistill.errors import DataError, listed
 from geodistill.raster import Raster
-from geodistill.raster.bands import are_others, have_names, lie_otherwise
-from geodistill.raster.raster import open_image
+from geodistill.raster.bands import are_others, lie_otherwise
+from geodistill.raster.raster import have_names, open_image
 from geodistill.spec import Spec
 
 

@@ -119,11 +119,6 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
     return names
 
 
-def have_names(bands: Sequence[str]) -> bool:
-    """Whether bands have names: not numbers, which are positions, nor band1, as one without a name is called."""
-    return not any(re.fullmatch(r"(band)?\d+", name.strip()) for name in bands)
-
-
 def are_others(known: Sequence[str], bands: Sequence[str]) -> bool:
     """Whether bands are not as many as known ones, or one has another name; those without a name may be any."""
     pairs = zip(known, bands, strict=False)

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import DESCRIBED, aliases, alpha_bands, choose, have_names
+from geodistill.raster.bands import DESCRIBED, aliases, alpha_bands, choose
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 from geodistill.raster.stored import (
@@ -201,9 +201,8 @@ class Raster:
     @property
     def block_row_bytes(self) -> int:
         """Bytes of a row of these blocks across the file, decoded, of all its bands: they are decoded together."""
-        file = self._file
         rows = min(max(self.block[0], 64), 2048)
-        return int(rows * self.grid.width * file.count * self._type.itemsize)
+        return int(rows * self.grid.width * self._file.count * self._type.itemsize)
 
     @property
     def overviews(self) -> list[int]:
@@ -229,10 +228,7 @@ class Raster:
     @property
     def colormap(self) -> dict[int, tuple[int, int, int, int]] | None:
         """RGBA colour of each value of a palette file, else ``None``."""
-        if self._palette is None:
-            return None
-        table: dict[int, tuple[int, int, int, int]] = self._file.colormap(self._indexes[0])
-        return table
+        return None if self._palette is None else dict(self._file.colormap(self._indexes[0]))
 
     @property
     def turned(self) -> bool:
@@ -339,6 +335,11 @@ class Raster:
                 shown = shown & finite.all(axis=0)
                 pixels = np.where(finite, pixels, 0)
         return self._turn.apply(pixels), self._turn.apply(shown), self._turn.apply(opaque)
+
+
+def have_names(bands: Sequence[str]) -> bool:
+    """Whether bands have names: not numbers, which are positions, nor band1, as one without a name is called."""
+    return not any(re.fullmatch(r"(band)?\d+", name.strip()) for name in bands)
 
 
 def open_image(source: Source, bands: Sequence[str], nodata: float | None = None) -> Raster:

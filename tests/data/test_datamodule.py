@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.enums import ColorInterp
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -181,8 +183,42 @@ def test_unlabelled_images_are_read_by_the_names_of_their_bands(tmp_path: Path) 
     replace(bare.manifest, bands=("nir", "red", "green")).save(folder / "u.parquet")
     with pytest.raises(DataError, match=r"with the bands nir, red, green in .* for a model of red, green, blue"):
         DataModule(config)
-    replace(bare.manifest, bands=("B4", "B3", "B2")).save(folder / "u.parquet")
-    assert len(DataModule(config).rows) == len(module.rows), "names that mean nothing to each other"
+    for bands, notes in (
+        (("B4", "B3", "B2"), []),  # names that mean nothing to each other
+        (("Red", "green", "B8"), [f"Red, green, B8 in {folder / 'u.parquet'} for a model of red, green, blue: those"]),
+    ):
+        replace(bare.manifest, bands=bands).save(folder / "u.parquet")
+        again = DataModule(config)
+        assert len(again.rows) == len(module.rows)
+        assert [note for note in again.notes if "for a model of" in note] == [
+            f"images with the bands {note} of other names are taken in their order" for note in notes
+        ]
+
+
+def test_outputs_kept_of_images_that_are_read_in_another_order_now_are_not_taken(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, 4)
+    images = sorted((folder / "images").iterdir())
+
+    def described(*names: tuple[str, ...]) -> DataModule:
+        for image, bands in zip(images, names, strict=True):
+            with rasterio.open(image, "r+") as file:
+                file.descriptions = bands
+        plan = SplitPlan(fractions=(0.5, 0.5, 0))
+        scanned = scan(folder / "images", folder / "masks", tmp_path / "m.parquet", split=plan)
+        assert scanned.manifest.bands == names[0]
+        return DataModule(DataConfig(manifest=str(scanned.manifest.path), crop=24, workers=0))
+
+    rgb = ("red", "green", "blue")
+    assert "bands" not in described(rgb, rgb, rgb, rgb).view_description()
+    assert "bands" in described(rgb, *[rgb[::-1]] * 3).view_description(), "within one manifest"
+    module = described(*[rgb] * 4)
+    turned = Path(shutil.copytree(folder / "images", tmp_path / "S2A"))
+    for image in sorted(turned.iterdir()):
+        with rasterio.open(image.rename(turned / f"S2A_{image.name}"), "r+") as file:
+            file.descriptions, file.colorinterp = ("B2", "B3", "B4"), [ColorInterp.undefined] * 3
+    bare = scan(turned, None, tmp_path / "u.parquet", unlabelled=True).manifest
+    config = replace(module.config, unlabelled=str(bare.path))
+    assert "bands" in DataModule(config).view_description(), "by a sensor's names"
 
 
 def test_unlabelled_images_wait_for_their_share_of_the_steps(config: DataConfig, tmp_path: Path) -> None:

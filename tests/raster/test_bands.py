@@ -49,10 +49,14 @@ def test_sensors_call_the_same_light_by_other_numbers(name: str, common: str) ->
     assert aliases(name, None, None, alone=False) == set()
 
 
-def test_an_only_band_called_1_goes_by_the_number_of_its_file() -> None:
-    assert aliases("LC08_x_B4.TIF", "Band 1", None, alone=True) >= {"band 1", "b4", "red"}
-    assert "b1" in aliases("a.tif", "Band 1", None, alone=True)
-    assert "b1" in aliases("LC08_x_B4.TIF", "Band 1", None, alone=False)
+@pytest.mark.parametrize("description", ["Band 1", "Band 3", "Band 1 (quality)", "TOA reflectance, product 2 band 8"])
+def test_an_only_band_goes_by_the_number_of_its_file(description: str) -> None:
+    token = str(band_token(description))
+    names = aliases("LC08_x_B4.TIF", description, None, alone=True)
+    assert names >= {description.lower(), "b4", "red"}
+    assert token not in names
+    assert token in aliases("a.tif", description, None, alone=True)
+    assert token in aliases("LC08_x_B4.TIF", description, None, alone=False)
 
 
 def test_names_answer_in_any_case_and_with_or_without_zero() -> None:

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 
 from factories import make_raster
 from geodistill.raster import Grid, Raster, Window
-from geodistill.raster.grid import crs_name
+from geodistill.raster.grid import crs_name, crs_names
 
 MOON = (
     'PROJCS["Moon",GEOGCS["GCS_Moon",DATUM["D_Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference_Meridian",0],'
@@ -112,3 +112,14 @@ def test_a_crs_is_called_by_its_name() -> None:
     assert crs_name(CRS.from_epsg(32632)) == "WGS 84 / UTM zone 32N"
     assert crs_name(None) == "no CRS"
     assert crs_name("neither a code\n nor a definition") == "neither a code nor a definition"
+
+
+def test_different_crss_of_one_name_are_told_apart_by_their_definitions() -> None:
+    utm = CRS.from_epsg(32632)
+    one, other = (CRS.from_string(f"+proj=tmerc +lon_0={lon} +ellps=bessel") for lon in (9, 12))
+    assert crs_names(one, utm) == ("unknown", "WGS 84 / UTM zone 32N")
+    assert crs_names(utm, utm) == ("WGS 84 / UTM zone 32N",) * 2
+    assert crs_names(None, None) == ("no CRS",) * 2
+    for name, lon in zip(crs_names(one, other), (9, 12), strict=True):
+        assert name.startswith("unknown (")
+        assert f"+lon_0={lon} " in name

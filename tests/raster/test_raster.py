@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.shutil import copy
@@ -15,6 +17,7 @@ from rasterio.transform import Affine, from_origin
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, tagged_as_alpha, truncate
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.bands import _sample
 from geodistill.raster.raster import open_image
 
 windows = st.builds(Window, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 80), st.integers(0, 80))
@@ -154,12 +157,9 @@ class TestReads:
             assert np.array_equal(read, pixels)
             assert valid.all()
 
-    @pytest.mark.parametrize("width", [200, 0])
-    def test_alpha_of_an_image_with_data_at_its_edge_alone_is_alpha_beside_nodata_too(
-        self, tmp_path: Path, width: int
-    ) -> None:
+    def test_alpha_of_an_image_with_data_at_its_edge_alone_is_alpha_beside_nodata_too(self, tmp_path: Path) -> None:
         shown = np.zeros((1024, 1024), bool)
-        shown[:, :width] = True
+        shown[:, :200] = True
         pixels = np.where(shown, noise((3, 1024, 1024)) | 1, 0).astype(np.uint8)
         path = make_raster(tmp_path / "a.tif", pixels=pixels, alpha=shown, nodata=0)
         for source in (path, [path]):
@@ -167,14 +167,20 @@ class TestReads:
                 assert raster.channels == 3
                 assert np.array_equal(raster.read()[1], shown)
 
-    def test_near_infrared_of_an_image_with_data_at_its_edge_alone_stays_a_band(self, tmp_path: Path) -> None:
-        pixels = noise((4, 1024, 1024)) | 1
-        pixels[..., 200:] = 0
+    @pytest.mark.parametrize("shown", [(slice(0), slice(0)), (slice(12), slice(12)), (slice(None), slice(200))])
+    def test_near_infrared_of_an_image_with_data_at_its_edge_alone_stays_a_band(
+        self, tmp_path: Path, shown: tuple[slice, slice], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pixels = np.zeros((4, 1024, 1024), np.uint8)
+        pixels[:, *shown] = noise((4, 1024, 1024))[:, *shown] | 1
         path = tagged_as_alpha(tmp_path / "a.tif", pixels)
         with rasterio.open(path, "r+") as file:
             file.nodata = 0
+        samples: list[NDArray[Any]] = []
+        monkeypatch.setattr("geodistill.raster.bands._sample", lambda *of: samples.append(_sample(*of)) or samples[-1])
         with Raster(path) as raster:
             assert raster.channels == 4
+        assert sum(part.size for part in samples) < 0.02 * pixels.size, "opening does not read the image"
 
     def test_internal_mask_is_validity(self, tmp_path: Path) -> None:
         shown = np.ones((40, 50), bool)
@@ -202,9 +208,16 @@ class TestReads:
         ):
             with open_image(file, bands) as raster:
                 assert np.array_equal(raster.read()[0], pixels[order])
-        twice = make_raster(tmp_path / "twice.tif", pixels=pixels, bands=("2", "1", "3"))
-        with open_image(twice, ("2", "1", "3")) as raster:
-            assert np.array_equal(raster.read()[0], pixels), "names, although they could be numbers"
+
+    def test_bands_called_by_numbers_are_names_to_a_model_and_positions_to_a_user(self, tmp_path: Path) -> None:
+        pixels, bands = noise((3, 5, 6), "uint16"), ("2", "1", "3")
+        named = make_raster(tmp_path / "named.tif", pixels=pixels, bands=bands)
+        plain = make_raster(tmp_path / "plain.tif", pixels=pixels)
+        for file in (named, plain):
+            with open_image(file, bands) as raster:
+                assert np.array_equal(raster.read()[0], pixels)
+            with Raster(file, bands) as raster:
+                assert np.array_equal(raster.read()[0], pixels[[1, 0, 2]])
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
     def test_plain_pictures(self, tmp_path: Path, suffix: str) -> None:

@@ -52,7 +52,7 @@ def test_bands_answer_to_their_descriptions_and_to_the_names_of_their_files(tmp_
         assert plain.band_names == tuple(path.name for path in paths)
     tokens = [
         make_raster(tmp_path / f"LC08_x_B{n}.TIF", channels=1, bands=[said], seed=n)
-        for n, said in ((4, "Band 1"), (5, "Band 1"), (6, "infrared & more"))
+        for n, said in ((4, "Band 1"), (5, "Band 4"), (6, "infrared & more"))
     ]
     with Raster(tokens) as plain, Raster(tokens, ["infrared & more", "b5", "red"]) as raster:
         np.testing.assert_array_equal(raster.read()[0], plain.read()[0][::-1])
@@ -138,6 +138,13 @@ def test_files_of_different_places_are_refused(landsat: list[Path], tmp_path: Pa
     other = make_raster(tmp_path / "degrees_B5.tif", pixels=noise((1, 60, 50)), crs="EPSG:4326")
     with pytest.raises(DataError, match=r"degrees_B5.tif in WGS 84; expected WGS 84 / UTM zone 36N"):
         Raster([*landsat, other])
+    zones = [
+        make_raster(tmp_path / f"zone_B{i}.tif", channels=1, crs=f"+proj=tmerc +lon_0={i} +ellps=bessel")
+        for i in (3, 6)
+    ]
+    for source in (zones, Neighbours(map(str, zones))):
+        with pytest.raises(DataError, match=r"zone_B6.tif in unknown \(.*\+lon_0=6 .* expected unknown \(.*\+lon_0=3 "):
+            Raster(source)
     with pytest.raises(DataError, match="no file"):
         Raster([*landsat, tmp_path / "gone_B5.tif"])
 

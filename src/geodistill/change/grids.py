@@ -15,7 +15,7 @@ from rasterio.vrt import WarpedVRT
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.any_map import AnyMap
 from geodistill.raster import Grid
-from geodistill.raster.grid import crs_name
+from geodistill.raster.grid import crs_names
 
 _SHARE = 0.01
 """Of a pixel, by which grids may be apart."""
@@ -45,7 +45,8 @@ def require_grid(before: Path | str, after: Path | str, grids: tuple[Grid, Grid]
     """
     if not same_grid(*grids):
         about = [
-            f"{g.width} x {g.height} pixels from {g.transform.c:g}, {g.transform.f:g}, {crs_name(g.crs)}" for g in grids
+            f"{g.width} x {g.height} pixels from {g.transform.c:g}, {g.transform.f:g}, {crs}"
+            for g, crs in zip(grids, crs_names(grids[0].crs, grids[1].crs), strict=True)
         ]
         raise DataError(
             f"{before} has {about[0]} and {after} has {about[1]}",
@@ -67,7 +68,8 @@ def require_common(names: tuple[str, str], places: tuple[Grid, Grid], mapped: in
         DataError: There are none.
     """
     if not compared:
-        about = [f"{name} ({_extent(grid)})" for name, grid in zip(names, places, strict=True)]
+        crss = crs_names(places[0].crs, places[1].crs)
+        about = [f"{name} ({_extent(grid)}, {crs})" for name, grid, crs in zip(names, places, crss, strict=True)]
         raise DataError(f"no pixel has data in both {about[0]} and {about[1]}", "two maps of one place")
     if compared < LEAST_COMMON * mapped:
         what = f"{names[1]} has data for {compared / mapped:.1%} of {names[0]}: only that is compared"
@@ -76,7 +78,7 @@ def require_common(names: tuple[str, str], places: tuple[Grid, Grid], mapped: in
 
 def _extent(grid: Grid) -> str:
     left, bottom, right, top = (f"{value:.10g}" for value in grid.bounds)
-    return f"x {left} to {right}, y {bottom} to {top}, {crs_name(grid.crs)}"
+    return f"x {left} to {right}, y {bottom} to {top}"
 
 
 def align_map(classes: AnyMap, grid: Grid, target: Path) -> AnyMap:

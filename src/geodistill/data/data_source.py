@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader, refuse_moved
 from geodistill.data.statistics import NOTHING_TO_LEARN, ignored_share, lone_classes, misread_in
 from geodistill.errors import DataError, listed
+from geodistill.raster import Raster
 from geodistill.raster.bands import are_others, lie_otherwise
+from geodistill.raster.raster import have_names, open_image
 from geodistill.spec import Spec
 
 
@@ -58,7 +61,8 @@ class DataSource:
         if labels:
             refuse_unlabelled(self.manifest)
         self._config, self._reader = config, reader
-        self._unlabelled, self._reordered = _unlabelled_rows(config, self.spec)
+        self._unlabelled, notes = _unlabelled_rows(config, self.spec)
+        self.notes += notes
         self._seed = seed if config.seed is None else config.seed
         if labels and config.fraction is not None:
             self.manifest, notes = take_fraction(
@@ -99,8 +103,8 @@ class DataSource:
 
     def view_description(self) -> dict[str, Any]:
         """Return what the views depend on, JSON-able: files, seed, crop, and all that moves pixels but not colours."""
-        files = hashlib.sha256()
-        for row in (*self.manifest.rows("train"), *self._unlabelled):
+        files, rows = hashlib.sha256(), (*self.manifest.rows("train"), *self._unlabelled)
+        for row in rows:
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
         # Caches of runs without these stay good.
@@ -111,7 +115,8 @@ class DataSource:
             "seed": self._seed,
             "views": None if self.crops.schedule is None else self.crops.schedule.views,
             **{name: getattr(self._config, name) for name in moves},
-            **({"bands": self.spec.bands} if self._reordered else {}),  # not as caches of before saw them
+            # Caches of before saw such images as they lie.
+            **({"bands": self.manifest.bands} if _are_reordered(rows, self.manifest.bands) else {}),
         }
 
 
@@ -177,26 +182,39 @@ def refuse_unlabelled(manifest: Manifest) -> None:
             )
 
 
-def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[tuple[Row, ...], bool]:
-    """Return the images without labels, and whether their bands lie in another order than the model's.
+def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[tuple[Row, ...], list[str]]:
+    """Return the images without labels, and a line where some of their bands have other names than the model's.
 
     Raises:
-        DataError: They have other bands than the model.
+        DataError: Their bands are not as many as the model's, or some, but not all, of these lie in other places.
     """
     if config.unlabelled is None:
-        return (), False
+        return (), []
     manifest = Manifest.load(config.unlabelled)
-    reordered = lie_otherwise(spec.bands, manifest.bands)
+    bands, known = ([name.lower() for name in names] for names in (manifest.bands, spec.bands))
     # Names that have nothing in common, such as red and B4, say nothing of each other.
-    shared = {*map(str.lower, spec.bands)} & {*map(str.lower, manifest.bands)}
-    if not reordered and (shared or len(manifest.bands) != spec.channels) and are_others(spec.bands, manifest.bands):
-        raise DataError(
-            f"images with the bands {', '.join(manifest.bands)} in {config.unlabelled} for a model of "
-            f"{', '.join(spec.bands)}",
-            "the same bands",
-            "leave them out",
-        )
-    return manifest.rows("unlabelled") or manifest.some_rows("train"), reordered
+    shared = set(bands) & set(known)
+    moved = any(bands.index(name) != known.index(name) for name in shared)
+    what = (
+        f"images with the bands {', '.join(manifest.bands)} in {config.unlabelled} for a model of "
+        f"{', '.join(spec.bands)}"
+    )
+    if len(bands) != len(known) or (moved and not lie_otherwise(known, bands)):
+        raise DataError(what, "the same bands", "leave them out")
+    partly = shared and not moved and are_others(known, bands)
+    notes = [f"{what}: those of other names are taken in their order"] if partly else []
+    return manifest.rows("unlabelled") or manifest.some_rows("train"), notes
+
+
+def _are_reordered(rows: Sequence[Row], bands: Sequence[str]) -> bool:
+    """Whether the bands of an image are read in another order than they lie in."""
+    if not have_names(bands):
+        return False
+    for image in {row.image for row in rows}:
+        with Raster(image) as plain, open_image(image, bands) as read:
+            if plain.band_names != read.band_names:
+                return True
+    return False
 
 
 def _fingerprint(path: Path) -> str:

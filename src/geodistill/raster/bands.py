@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,12 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
         description: The band's name in the file.
         colour: Its colour interpretation: ``red``, ``nir`` ... Writers give one unasked (red, green, blue, alpha to the
             first four bands of an 8-bit TIFF), so a description of `COMMON` counts in its place.
-        alone: Whether it is its file's only band, so that the file's name tells the band too.
+        alone: Whether it is its file's only band: a number in the file's name then goes before one in the description.
     """
     described = (description or "").strip().lower()
     names = {name for name in (described, "" if described in COMMON else (colour or "").lower()) if name}
-    token = band_token(description) if description else None
-    if alone and token in (None, "b1"):  # "Band 1" is what writers call an only band unasked
-        token = band_token(file_name) or token
+    # "Band 1", or "Band 3" of a composite that was taken apart, is what writers call an only band unasked.
+    token = (band_token(file_name) if alone else None) or (band_token(description) if description else None)
     if token:
         # Sentinel-2 writes B04 and B8A, Landsat B4.
         names |= {token, f"b0{token[1:]}" if token[1:].isdecimal() and len(token) == 2 else token}
@@ -186,7 +186,7 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
 
     GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too, and virtual
     rasters say the same of it. Zeros alone may be water in near infrared, or lie in the empty part of an image: beside
-    a nodata value the band is alpha only if it is mostly opaque wherever another band has data.
+    a nodata value the band is alpha only if it is mostly opaque where another band has data, in 25 places.
     """
     kind = np.dtype(file.dtypes[index - 1])
     opaque = (255, np.iinfo(kind).max if kind.kind in "ui" else 1)
@@ -195,16 +195,15 @@ def _holds_alpha(file: DatasetReader, index: int) -> bool:
         return False
     if file.nodata is None or np.isin(alpha, opaque).any():
         return True
-    others = [i for i in range(1, file.count + 1) if i != index]
-    places = [((row + 0.5) / 16, (col + 0.5) / 16) for row in range(16) for col in range(16)]
-    alpha, *bands = _sample(file, [index, *others], places)
-    shown = alpha[(np.array(bands) != file.nodata).any(0)]
-    return bool(2 * np.isin(shown, opaque).sum() >= shown.size)
+    along = (0, 0.25, 0.5, 0.75, 1)
+    alpha, colour = _sample(file, [index, 1 if index > 1 else file.count], product(along, along))
+    shown = alpha[colour != file.nodata]
+    return bool(shown.size and 2 * np.isin(shown, opaque).sum() >= shown.size)
 
 
 def _sample(file: DatasetReader, bands: list[int], places: Iterable[tuple[float, float]]) -> NDArray[Any]:
     """Return what bands have within 16 pixels of places, shares of height and width; ``(N, P)``, readable ones only."""
-    samples = [np.zeros((len(bands), 0))]
+    samples = [np.zeros((len(bands), 0), file.dtypes[bands[0] - 1])]
     for row, col in places:
         window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
         with suppress(RasterioError):

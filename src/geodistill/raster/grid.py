@@ -303,3 +303,12 @@ def crs_name(crs: Any) -> str:
         return str(pyproj.CRS.from_user_input(crs).name)
     except pyproj.exceptions.ProjError:
         return " ".join(str(crs).split())[:80]
+
+
+def crs_names(one: CRS | None, other: CRS | None) -> tuple[str, str]:
+    """Return what people call two CRSs, with their definitions where different ones have one name, such as unknown."""
+    names = crs_name(one), crs_name(other)
+    if one is None or other is None or one == other or names[0] != names[1]:
+        return names
+    first, second = (f"{names[0]} ({(crs.to_proj4() or crs.to_wkt())[:200]})" for crs in (one, other))
+    return first, second

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.bands import alpha_bands, described
-from geodistill.raster.grid import crs_name
+from geodistill.raster.grid import crs_names
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stack import mask_band, palette_text, virtual_band, virtual_raster
 from geodistill.raster.stored import turn_of
@@ -65,7 +65,8 @@ def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -
     if not turn_of(source, file, file.tags()).none:
         raise DataError(f"{source} has an orientation tag", "parts as they are seen", "turn its pixels")
     if file.crs != first.crs or file.transform.is_identity:
-        raise DataError(f"{source} in {crs_name(file.crs)}", f"{crs_name(first.crs)} as {other}, and a transform", mend)
+        crs, expected = crs_names(file.crs, first.crs)
+        raise DataError(f"{source} in {crs}", f"{expected} as {other}, and a transform", mend)
     if palette_text(file, 1) != palette_text(first, 1):
         raise DataError(f"{source} with another palette", f"that of {other}", "write all parts in RGB")
     for what in ("count", "dtypes", "nodatavals", "scales", "offsets", "colorinterp"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -96,7 +96,7 @@ class Raster:
         if bands is not None and self._palette is not None:
             named = [(position, {name}) for position, name in enumerate(("red", "green", "blue"))]
             self._colours = choose(bands, named, self.source)
-        elif bands is not None and tuple(bands) != self.band_names:
+        elif bands is not None:
             self._indexes = choose(bands, [(i, self._names(i)) for i in self._indexes], self.source)
         self._type = common_type(self._file, self._indexes, self.source)
 
@@ -201,9 +201,8 @@ class Raster:
     @property
     def block_row_bytes(self) -> int:
         """Bytes of a row of these blocks across the file, decoded, of all its bands: they are decoded together."""
-        file = self._file
         rows = min(max(self.block[0], 64), 2048)
-        return int(rows * self.grid.width * file.count * self._type.itemsize)
+        return int(rows * self.grid.width * self._file.count * self._type.itemsize)
 
     @property
     def overviews(self) -> list[int]:
@@ -229,10 +228,7 @@ class Raster:
     @property
     def colormap(self) -> dict[int, tuple[int, int, int, int]] | None:
         """RGBA colour of each value of a palette file, else ``None``."""
-        if self._palette is None:
-            return None
-        table: dict[int, tuple[int, int, int, int]] = self._file.colormap(self._indexes[0])
-        return table
+        return None if self._palette is None else dict(self._file.colormap(self._indexes[0]))
 
     @property
     def turned(self) -> bool:
@@ -341,9 +337,14 @@ class Raster:
         return self._turn.apply(pixels), self._turn.apply(shown), self._turn.apply(opaque)
 
 
+def have_names(bands: Sequence[str]) -> bool:
+    """Whether bands have names: not numbers, which are positions, nor band1, as one without a name is called."""
+    return not any(re.fullmatch(r"(band)?\d+", name.strip()) for name in bands)
+
+
 def open_image(source: Source, bands: Sequence[str], nodata: float | None = None) -> Raster:
     """Open an image for a model: by the names of the model's bands where it has all of these, else as it lies."""
-    try:
-        return Raster(source, bands, nodata=nodata)
-    except DataError:
-        return Raster(source, nodata=nodata)
+    if have_names(bands):
+        with suppress(DataError):
+            return Raster(source, bands, nodata=nodata)
+    return Raster(source, nodata=nodata)

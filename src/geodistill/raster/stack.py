@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.bands import DESCRIBED, alpha_bands, described
-from geodistill.raster.grid import crs_name
+from geodistill.raster.grid import crs_names
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stored import colour_table, turn_of
 
@@ -59,11 +59,8 @@ def stack(sources: Sequence[str]) -> str:
             if not turn_of(source, file, file.tags()).none:
                 raise DataError(f"{source} has an orientation tag", "band files as they are seen", "turn its pixels")
             if file.crs != files[0].crs:
-                raise DataError(
-                    f"{source} in {crs_name(file.crs)}",
-                    f"{crs_name(files[0].crs)} as {sources[0]}",
-                    "reproject one of them",
-                )
+                crs, first = crs_names(file.crs, files[0].crs)
+                raise DataError(f"{source} in {crs}", f"{first} as {sources[0]}", "reproject one of them")
         finest = min(files, key=lambda file: abs(file.transform.determinant))
         bands: list[str] = []
         for source, file in zip(sources, files, strict=True):

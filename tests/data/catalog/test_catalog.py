@@ -307,15 +307,12 @@ def test_links_among_folders_are_followed_within_bounds(tmp_path: Path) -> None:
     files = list_files(tmp_path)
     assert {f"d{number}/a.png" for number in range(8)} < {*files}
     assert len(files) <= 8 + 8 * 20
-
-
-def test_a_chain_of_links_is_followed_to_its_end(tmp_path: Path) -> None:
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0" / "a.png").touch()
-    for number in range(1, 6):
-        (tmp_path / f"{number}").mkdir()
-        (tmp_path / f"{number}" / "next").symlink_to(tmp_path / f"{number - 1}")
-    assert list_files(tmp_path / "5") == ["next/next/next/next/next/a.png"]
+    (tmp_path / "chain/0").mkdir(parents=True)
+    (tmp_path / "chain/0/a.png").touch()
+    for number in range(1, 6):  # a chain is followed to its end
+        (tmp_path / f"chain/{number}").mkdir()
+        (tmp_path / f"chain/{number}/next").symlink_to(tmp_path / f"chain/{number - 1}")
+    assert list_files(tmp_path / "chain/5") == ["next/next/next/next/next/a.png"]
 
 
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ class TestInferLegend:
         ]
 
     def test_palette_gives_names_and_colours(self, tmp_path: Path) -> None:
-        legend = self.infer(tmp_path, [0, 1], palette=[(60, 16, 152), (132, 41, 246)])
+        legend = self.infer(tmp_path, [0, 2], [0, 2], palette=[(60, 16, 152), (0, 0, 0), (132, 41, 246)])
+        assert legend.values == (0, 2)
         assert legend.names == ("#3c1098", "#8429f6")
         assert legend.colours == ((60, 16, 152), (132, 41, 246))
 
@@ -84,6 +85,16 @@ class TestInferLegend:
             legend = infer_legend(paths)
         assert legend.names == ("class0", "class1", "class2")
         assert all(read_mask(path, legend).tolist() == labels.tolist() for path in paths)
+
+    def test_masks_of_a_background_and_one_object_each_are_masks_of_colours(self, tmp_path: Path) -> None:
+        colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+        paths = [
+            make_picture(tmp_path / f"{i}.png", np.array([[0, 1]]), [(0, 0, 0), colour])
+            for i, colour in enumerate(colours)
+        ]
+        legend = infer_legend(paths)
+        assert legend.colours == ((0, 0, 0), *sorted(colours))
+        assert [read_mask(path, legend).tolist() for path in paths] == [[[0, 3]], [[0, 2]], [[0, 1]]]
 
     def test_colours_name_themselves(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from factories import make_picture, make_raster
 from geodistill.data.inferred_legend import infer_legend
-from geodistill.data.mask_files import decode_mask, label_counts, read_mask, strips
+from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, read_labels, read_mask, strips
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -133,6 +133,22 @@ class TestReadMask:
     def test_an_ignored_colour_at_the_value_of_a_class_is_ignored(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.array([[0, 1, 2]]), [*TOWN.colours[:2], (0, 0, 0)])
         assert read_mask(path, TOWN).tolist() == [[0, 1, 255]]
+
+    @pytest.mark.parametrize("name", ["m.png", "m.tif"])  # GeoTIFF fills up with black
+    @pytest.mark.parametrize("road", [(200, 0, 0), (250, 9, 9)])
+    def test_an_ignored_colour_at_a_value_of_its_own_is_ignored(
+        self, tmp_path: Path, name: str, road: tuple[int, int, int]
+    ) -> None:
+        colours = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
+        legend = Legend(("road", "tree", "lake"), colours, values=(1, 2, 3), ignore_colours=((0, 0, 0),))
+        stored, palette, path = np.array([[0, 1, 2]], np.uint8), [(0, 0, 0), road, (0, 200, 0)], tmp_path / name
+        if name.endswith("png"):
+            make_picture(path, stored, palette)
+        else:
+            make_raster(path, pixels=stored[None], palette=palette)
+        assert read_mask(path, legend).tolist() == [[255, 0, 1]]
+        with Raster(path) as raster:
+            assert ignored_labels(raster, legend, read_labels(raster)) == {0: 1}
 
     def test_palette_for_display_is_read_by_index(self, tmp_path: Path) -> None:
         legend = Legend(("ground", "building"), ((0, 0, 0), (200, 0, 0)))

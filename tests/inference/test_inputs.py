@@ -63,6 +63,7 @@ def test_a_sentinel_folder_takes_the_finest_of_a_band(tmp_path: Path) -> None:
     [
         ["LE07_L1TP_B{}.TIF", "gap_mask/LE07_L1TP_GM_B{}.TIF"],
         ["LE07_L1TP_B{}.TIF", "LE07_L1TP_GM_B{}.TIF"],
+        ["LE71660752003101EDC00_B{}.TIF", "gap_mask/LE71660752003101EDC00_GM_B{}.TIF"],
         ["LE07_L1TP_B{}_VCID_1.TIF", "LE07_L1TP_B{}_VCID_2.TIF"],
         ["R10m_B0{}.tif", "R20m_B0{}.tif"],
         ["T32UQD_B0{}.tif", "T32UQD_B0{}.tiff"],

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
 import shapely
 import yaml
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
 from detection_sets import make_detection_set
 from factories import make_raster
@@ -15,6 +18,9 @@ from geodistill.errors import DataError, OutputError
 from geodistill.project.draft import draft_project
 from geodistill.project.project_file import read_project
 from geodistill.project.wiring import wire
+from geodistill.raster import Grid, Window
+from geodistill.review.next_files import write_next
+from geodistill.review.next_tiles import NextTile
 
 
 def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,8 +128,9 @@ def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp", ".fgb", ".parquet"])
 def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path: Path, suffix: str) -> None:
-    def write(stem: str, shape: shapely.Geometry, **columns: object) -> None:
-        frame = geopandas.GeoDataFrame({key: [value] for key, value in columns.items()}, geometry=[shape], crs=32636)
+    def write(stem: str, shape: shapely.Geometry, count: int = 2, **columns: object) -> None:
+        rows = {key: [value] * count for key, value in columns.items()}
+        frame = geopandas.GeoDataFrame(rows, geometry=[shape] * count, crs=32636)
         file = tmp_path / f"{stem}{suffix}"
         frame.to_parquet(file) if suffix == ".parquet" else frame.to_file(file)
 
@@ -132,7 +139,8 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
     write("a_map", square, **{"class": 1, "name": "road", "pixels": 5, "area_m2": 7.5, "confidence": 0.5})
     if suffix != ".geojson":  # of text only the beginning is looked at
         write("an_area", square, number=1)
-        write("an_index", square, location="images/a.tif")
+        write("a_named_area", square, count=1, name="area of interest")
+        write("an_index", square, location="images/a.tif", src_srs="EPSG:32636")
         write("points", square.centroid, kind="road")
     with pytest.raises(DataError, match="neither labels nor a model"):
         draft_project(tmp_path, tmp_path / "p.yaml")
@@ -140,6 +148,32 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
     draft_project(tmp_path, tmp_path / "p.yaml")
     label = read_project(tmp_path / "p.yaml").stages["label"].settings
     assert (label["boxes"], label["format"], label["images"]) == (f"roads{suffix}", "geojson", "images")
+
+
+def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images" / "a.tif")
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    frame = geopandas.GeoDataFrame({"label": ["road"], "location": ["north"]}, geometry=[square], crs=32636)
+    frame.to_file(tmp_path / "road.gpkg")
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    assert read_project(tmp_path / "p.yaml").stages["label"].settings["boxes"] == "road.gpkg"
+
+
+def test_boxes_go_before_other_polygons_and_a_list_of_tiles_is_no_label(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images" / "a.tif")
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    grid = Grid(64, 64, CRS.from_epsg(32636), from_origin(500_000, 40_000, 1, 1))
+    tile = NextTile(Path("images/a.tif"), Window(0, 0, 8, 8), grid, 0.5, 0.1, np.ones(4, np.float32))
+    write_next([tile, tile], tmp_path / "next.csv")
+    with pytest.raises(DataError, match="neither labels nor a model"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+    frame = geopandas.GeoDataFrame({"district": ["north", "south"]}, geometry=[square] * 2, crs=32636)
+    frame.to_file(tmp_path / "districts.gpkg")
+    coco = {"images": [], "annotations": [], "categories": []}
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "boxes.json").write_text(json.dumps(coco), encoding="utf-8")
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    assert read_project(tmp_path / "p.yaml").stages["label"].settings["boxes"] == "labels/boxes.json"
 
 
 def test_a_scene_with_a_mask_is_mapped_and_not_learnt_from(tmp_path: Path) -> None:

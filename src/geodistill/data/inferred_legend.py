@@ -19,14 +19,18 @@ from geodistill.spec import IGNORE_INDEX, Legend
 MAX_INFERRED_CLASSES = 64
 """A mask without legend and with more distinct values than this is taken for a picture, not for labels."""
 
+_SHADES = 16
+"""Largest difference, in a channel, of colours that may be one that was written otherwise."""
+
 
 def infer_legend(paths: Iterable[Path]) -> Legend:
     """Make a legend from the values found in single-band masks, or the colours of those of three bands.
 
     Names and colours come from the masks' palette where they have one. Where their palettes have several colours at one
     value, the colours are the classes if these stand at other values too, as in files that number the colours that
-    occur in them; other tables say nothing, and the values are the classes, with a warning. Names are then, and
-    without a palette, ``class0``, ``class1`` ... A value 255 beside others means "ignored", but exactly 0 and 255 mean
+    occur in them, or if files share a colour at another value, as that of the background, and these are no shades of
+    one; other tables say nothing, and the values are the classes, with a warning. Names are then, and without a
+    palette, ``class0``, ``class1`` ... A value 255 beside others means "ignored", but exactly 0 and 255 mean
     background and foreground. A value 0 that the files call nodata, or leave transparent, is the class ``background``:
     tools that burn shapes into a raster write it so. Colours are named by themselves, ``#rrggbb``; beside masks of
     three bands those of a palette count as such.
@@ -37,7 +41,7 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     """
     counts: dict[int, int] = {}
     colours = set[Colour]()
-    palettes: dict[int, dict[Colour, Path]] = {}
+    palettes: dict[int, dict[Colour, list[Path]]] = {}
     first: Path | None = None
     hidden, plain = 0, False
     for path in paths:
@@ -48,12 +52,14 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                     first = first or path
                     continue
                 file_palette = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
+                occurring = set[int]()
                 for strip in strips(raster.grid.whole):
                     values, behind = _count_values(raster, strip, counts)
                     hidden += behind
-                    plain = plain or not values <= file_palette.keys()
-                    for value in values & file_palette.keys():
-                        palettes.setdefault(value, {}).setdefault(file_palette[value], path)
+                    occurring |= values
+                plain = plain or not occurring <= file_palette.keys()
+                for value in occurring & file_palette.keys():
+                    palettes.setdefault(value, {}).setdefault(file_palette[value], []).append(path)
         except _LegendNeededError:
             raise
         except DataError:
@@ -74,18 +80,25 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
 
 
-def _number_anew(palettes: Mapping[int, Mapping[Colour, Path]]) -> bool:
-    """Whether most values that have several colours have one that stands at another value too."""
+def _number_anew(palettes: Mapping[int, Mapping[Colour, list[Path]]]) -> bool:
+    """Whether palettes that differ number the colours that occur, so that the colours are the classes.
+
+    They do where most values that have several colours have one that stands at another value too. Files of one object
+    each never show that, but share the background: their colours at the other values are no shades of one.
+    """
     values = Counter(colour for at in palettes.values() for colour in at)
-    several = [any(values[colour] > 1 for colour in at) for at in palettes.values() if len(at) > 1]
-    return 2 * sum(several) > len(several)
+    several = [at for at in palettes.values() if len(at) > 1]
+    if 2 * sum(any(values[colour] > 1 for colour in at) for at in several) > len(several):
+        return True
+    shared = any(len(at) == 1 and len(*at.values()) > 1 for at in palettes.values())
+    return bool(several) and shared and all(np.ptp(list(at), axis=0).max() > _SHADES for at in several)
 
 
-def _warn_differing(palettes: Mapping[int, Mapping[Colour, Path]]) -> bool:
+def _warn_differing(palettes: Mapping[int, Mapping[Colour, list[Path]]]) -> bool:
     """Warn where two masks have other colours at one value, and return whether any have."""
     for value, at in sorted(palettes.items()):
         if len(at) > 1:
-            (one, first), (other, second) = islice(at.items(), 2)
+            (one, [first, *_]), (other, [second, *_]) = islice(at.items(), 2)
             differ = f"{first} has {label_name(one)} at value {value}, {second} has {label_name(other)}"
             taken = "the values are taken as the classes; if the colours are meant, give them as the legend"
             warnings.warn(f"{differ}: {taken}", GeodistillWarning, stacklevel=3)

@@ -79,7 +79,7 @@ def decode_mask(
 
     A palette file is read through its colours where `means_colours`, any other through its values. A pixel that the
     file calls nodata, or transparent, is ignored, unless the legend names its value or colour: the background of a
-    mask is often written so.
+    mask is often written so. A value in no legend entry is ignored where the palette has an ignored colour for it.
 
     Returns:
         ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where ignored, not valid or unknown; and the number of valid
@@ -93,13 +93,15 @@ def decode_mask(
     if palette is not None and pixels.shape[0] == 1 and means_colours(palette, legend):
         return _decode_palette(pixels[0], valid, hidden, palette, legend)
     if valid.all():
-        return _decode(pixels, legend)
-    indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
-    indices[valid], unnamed = _decode(pixels[:, valid], legend)
+        indices, unnamed = _decode(pixels, legend)
+    else:
+        indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+        indices[valid], unnamed = _decode(pixels[:, valid], legend)
     if hidden.any():
         # What no entry names is no label here, and the nearest entry none either.
         indices[hidden], _ = _decode(pixels[:, hidden], replace(legend, nearest=False))
-    return indices, unnamed
+    ignored = _ignored_entries(palette, legend)
+    return indices, {label: count for label, count in unnamed.items() if label not in ignored}
 
 
 def means_colours(palette: Mapping[int, tuple[int, ...]], legend: Legend) -> bool:
@@ -123,6 +125,11 @@ def means_colours(palette: Mapping[int, tuple[int, ...]], legend: Legend) -> boo
     return moved and 2 * len(known) > len(entries)
 
 
+def _ignored_entries(palette: Mapping[int, tuple[int, ...]] | None, legend: Legend) -> set[int]:
+    """Return the values that a palette has in a colour that the legend says to ignore."""
+    return {value for value, colour in (palette or {}).items() if colour[:3] in legend.ignore_colours}
+
+
 def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int | Colour, int]:
     """Count the valid pixels of each value, or colour, of an open mask file that the legend says to ignore."""
     pixels, valid, _ = labels
@@ -134,6 +141,9 @@ def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int |
                 counts[colour[:3]] = counts.get(colour[:3], 0) + int((pixels[0][valid] == value).sum())
     elif pixels.shape[0] == 1:
         counts = {value: int((pixels[0][valid] == np.int64(value)).sum()) for value in legend.ignore_values}
+        if ignored := _ignored_entries(palette, legend):
+            _, unnamed = legend.indices_from_values(pixels[0][valid])
+            counts |= {value: count for value, count in unnamed.items() if value in ignored}
     else:
         counts = {c: int((pixels[:, valid] == np.array(c)[:, None]).all(0).sum()) for c in legend.ignore_colours}
     return {label: count for label, count in counts.items() if count}

@@ -52,9 +52,17 @@ def copy_styles(package: Path, earlier: Path) -> None:
         with closing(sqlite3.connect(package)) as file, file:
             file.execute("ATTACH ? AS earlier", (str(earlier),))
             _add_table(file)
-            file.execute(f"INSERT INTO {STYLES} SELECT * FROM earlier.{STYLES}")
+            # Tables of styles differ in columns and in their order; rows are numbered anew.
+            known, there = (_columns(file, place) for place in ("main", "earlier"))
+            columns = ", ".join(known & there - {"id"})
+            file.execute(f"INSERT INTO {STYLES} ({columns}) SELECT {columns} FROM earlier.{STYLES}")
     except sqlite3.Error as error:
         raise OSError(f"styles of {earlier}: {error}") from error
+
+
+def _columns(file: sqlite3.Connection, place: str) -> set[str]:
+    """Return the columns of the table of styles in an open file, or in one attached to it, in small letters."""
+    return {str(name).lower() for _, name, *_ in file.execute(f"PRAGMA {place}.table_info({STYLES})")}
 
 
 def _add_table(file: sqlite3.Connection) -> None:

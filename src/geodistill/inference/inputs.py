@@ -159,7 +159,7 @@ def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:
     for path in sorted(folder.rglob("*")):
         token = band_token(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None
         # Sentinel-2 has masks of each band too, Landsat 7 those of its gaps.
-        if token and not re.search(r"^MSK_|^L(E07|7).*_GM_B\d", path.name):
+        if token and not re.search(r"^MSK_|^L(E0?7|7).*_GM_B\d", path.name):
             files.setdefault(token, []).append(path)
     if not files:
         rasters = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -26,8 +26,8 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _VECTORS = (".gpkg", ".shp", ".fgb", ".parquet")
 """Suffixes of polygons that are no text."""
 
-_NO_LABELS = ({"pixels", "area_m2"}, {"stac_version"})
-"""Columns of polygons that are no labels: made of a map, or the outlines of images."""
+_NO_LABELS = ({"pixels", "area_m2"}, {"stac_version"}, {"rank", "uncertainty", "weak"})
+"""Columns of polygons that are no labels: made of a map, the outlines of images, or tiles to label next."""
 
 _BEGINNING = 1 << 16
 _LOOKED_AT = 50
@@ -49,7 +49,7 @@ class FolderContents:
 
     Attributes:
         pairs: Folders of images with those of their masks.
-        annotations: Boxes with their images, those of most images first.
+        annotations: Boxes with their images, those of most images first; polygons that are no text behind them.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.
@@ -91,7 +91,9 @@ def look_around(root: Path) -> FolderContents:
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
     small = [folder for folder, names in places.items() if not large.issuperset(folder / name for name in names)]
     annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, list(places))]
-    annotations.sort(key=lambda each: (each.images not in small, -len(rasters[each.images])))
+    # Polygons may be anything, boxes are labels.
+    loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
+    annotations.sort(key=lambda each: (each in loose, each.images not in small, -len(rasters[each.images])))
     used = {image for image, _ in pairs} | {each.images for each in annotations}
     contents = FolderContents(
         pairs=tuple(pairs),
@@ -182,38 +184,44 @@ def _format_of(file: Path) -> str:
 
 
 def _holds_classes(file: Path) -> bool:
-    """Whether a vector file holds one layer of polygons, with a column that may be their class."""
+    """Whether a vector file holds one layer of polygons, with a column that may be their class.
+
+    A lone polygon with any text may as well be a named area, and those with a location the outlines of images.
+    """
     import pyarrow as pa
     import pyogrio
 
     from geodistill.label.formats.geo_features import CATEGORY_FIELDS
 
     try:
-        kind, texts = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
+        kind, texts, count = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
         return False
-    classed = any(name in CATEGORY_FIELDS or (text and name != "location") for name, text in texts.items())
+    described = count > 1 and "location" not in texts and any(texts.values())
+    classed = described or any(name in texts for name in CATEGORY_FIELDS)
     return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)
 
 
-def _layer(file: Path) -> tuple[str, dict[str, bool]]:
-    """Return the kind of geometry of a file's only layer, and of each column whether it holds text."""
+def _layer(file: Path) -> tuple[str, dict[str, bool], int]:
+    """Return the kind of geometry of a file's only layer, of each column whether it holds text, and the features."""
     import pyogrio
 
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     if len(layers) != 1:
-        return "", {}
-    about = pyogrio.read_info(file, layer=layers[0])
-    return str(about["geometry_type"]), dict(zip(about["fields"], about["dtypes"] == "object", strict=True))
+        return "", {}, 0
+    about = pyogrio.read_info(file, layer=layers[0], force_feature_count=True)
+    texts = dict(zip(about["fields"], about["dtypes"] == "object", strict=True))
+    return str(about["geometry_type"]), texts, int(about["features"])
 
 
-def _geoparquet(file: Path) -> tuple[str, dict[str, bool]]:
+def _geoparquet(file: Path) -> tuple[str, dict[str, bool], int]:
     """Return as `_layer`; no kind where it is another table."""
     import pyarrow.parquet as pq
 
     about = pq.read_metadata(file)
     texts = {str(field.name): str(field.type).endswith("string") for field in about.schema.to_arrow_schema()}
-    return ("Polygon" if b"Polygon" in (about.metadata or {}).get(b"geo", b"") else ""), texts
+    kind = "Polygon" if b"Polygon" in (about.metadata or {}).get(b"geo", b"") else ""
+    return kind, texts, int(about.num_rows)
 
 
 def _format_of_lines(text: str) -> str:

@@ -305,8 +305,14 @@ def test_links_among_folders_are_followed_within_bounds(tmp_path: Path) -> None:
             if other != folder:
                 (folder / f"to_{other.name}").symlink_to(other)
     files = list_files(tmp_path)
-    assert {"d0/a.png", "d0/to_d1/a.png", "d0/to_d1/to_d2/a.png"} <= {*files}
-    assert len(files) == 8 + 8 * 7 + 8 * 7 * 6
+    assert {f"d{number}/a.png" for number in range(8)} < {*files}
+    assert len(files) <= 8 + 8 * 20
+    (tmp_path / "chain/0").mkdir(parents=True)
+    (tmp_path / "chain/0/a.png").touch()
+    for number in range(1, 6):  # a chain is followed to its end
+        (tmp_path / f"chain/{number}").mkdir()
+        (tmp_path / f"chain/{number}/next").symlink_to(tmp_path / f"chain/{number - 1}")
+    assert list_files(tmp_path / "chain/5") == ["next/next/next/next/next/a.png"]
 
 
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:

@@ -79,22 +79,24 @@ def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split:
 def list_files(root: Path) -> list[str]:
     """Return every file below a folder, as relative paths with forward slashes, sorted.
 
-    Links are followed within one other at most: folders that all link to each other have no end of paths.
+    Of the links to one folder 20 are followed at most: folders that all link to each other have no end of paths.
 
     Raises:
         DataError: There is no such folder.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
-    paths, chains = [], {root: (frozenset({root.resolve()}), 0)}
+    paths, followed = list[str](), Counter[Path]()
+    chains: dict[Path, tuple[Path, ...]] = {root: (root.resolve(),)}
     for place, below, names in os.walk(root, followlinks=True):
         # A link back to a folder that it lies in, as in a root that zips are unpacked within, leads in a circle.
-        folder = Path(place)
-        chain, links = chains.pop(folder)
-        real = {name: (folder / name).resolve() for name in below}
-        depths = {name: links + (folder / name).is_symlink() for name in below}
-        below[:] = [name for name in below if real[name] not in chain and depths[name] <= 2]
-        chains |= {folder / name: (chain | {real[name]}, depths[name]) for name in below}
+        chain = chains.pop(folder := Path(place))
+        real = {name: (chain[-1] / name).resolve() for name in below}
+        links = {name for name in below if (folder / name).is_symlink()}
+        ends = {name for name in below if real[name] in chain or (name in links and followed[real[name]] >= 20)}
+        below[:] = sorted({*below} - ends)
+        followed.update(real[name] for name in links - ends)
+        chains |= {folder / name: (*chain, real[name]) for name in below}
         paths += [(folder / name).relative_to(root).as_posix() for name in names]
     return sorted(paths)
 

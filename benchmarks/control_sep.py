@@ -20,8 +20,8 @@ from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.evaluate_options import EvaluateOptions
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
-from geodistill.label.labelling import build
 from geodistill.synthetic import REGIONS, write_dataset
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe

@@ -47,7 +47,7 @@ work = lambda: evaluate(folder / "segmenter", sys.argv[1], "val", folder.parent 
 LABEL = """
 from pathlib import Path
 from geodistill.label.config import LabelSettings
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 folder, segmenter = Path(sys.argv[1]), sys.argv[2]
 settings = LabelSettings(folder / "images", folder / "coco.json", "coco", segmenter=segmenter, background="ground")
 work = lambda: build(settings, folder / segmenter)

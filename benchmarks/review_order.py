@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 from geodistill.label.postprocess import default_rules
 from geodistill.review.decision_store import own_json

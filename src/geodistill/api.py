@@ -135,8 +135,8 @@ def label_boxes(
         >>> labels.manifest.legend.names
         ('ground', 'building')
     """
+    from geodistill.label.build_labels import build
     from geodistill.label.config import chosen_settings
-    from geodistill.label.labelling import build
 
     places = {"images": Path(images), "boxes": Path(boxes), "format": format}
     account = build(chosen_settings(choices | places), out, resume=resume, progress=progress)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.label.accounts import NO_TILE, UNREADABLE, AccountingError, Accounts
-from geodistill.label.records import Box, Dropped, ImageBoxes, rectangle
+from geodistill.label.boxes import Box, Dropped, ImageBoxes, rectangle
 from geodistill.label.tile_records import GroundPlace, TileFiles, TileRecord
 from geodistill.raster import Window
 

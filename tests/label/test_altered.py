@@ -18,8 +18,8 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
 from geodistill.label.accounts import format_account, read_account
-from geodistill.label.labelling import WorkerOptions, build
-from geodistill.label.ledger import JOURNAL, Journal
+from geodistill.label.build_labels import WorkerOptions, build
+from geodistill.label.output_folder import JOURNAL, Journal
 from geodistill.label.postprocess import NO_RULES
 from killed_label import TILED
 
@@ -39,7 +39,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 def stopped(source: Path, out: Path, *, resume: bool = False) -> None:
     """A run that was killed when all tiles were done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.labelling.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build_labels.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out, resume=resume)
 

@@ -14,8 +14,8 @@ from geodistill.cli.arguments import parse
 from geodistill.cli.label import LABEL_VERBS, build_parser, settings_of
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.ablation import PromptAblation
+from geodistill.label.build_labels import WorkerOptions
 from geodistill.label.config import LabelSettings
-from geodistill.label.labelling import WorkerOptions
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.presets import PRESETS
 
@@ -84,7 +84,7 @@ def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], m
         calls.append(named)
         raise RecipeError("stop", "")
 
-    monkeypatch.setattr("geodistill.label.labelling.build", stop)
+    monkeypatch.setattr("geodistill.label.build_labels.build", stop)
     given = ["--images", "i", "--boxes", "b", "--out", "o", "--format", "coco"]
     assert main(["label", "build", *given, *flags, "--resume", "--keep-going"]) == 2
     assert calls == [{"work": WorkerOptions(**changed), "resume": True, "keep_going": True, "progress": True}]

@@ -20,11 +20,11 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
 from geodistill.label.accounts import format_account
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import Decision, read_decisions, read_review, write_decisions
-from geodistill.label.labelling import build
-from geodistill.label.ledger import DECISIONS, JOURNAL, Journal, altered_by_hand
 from geodistill.label.masks import Mask, Runs
+from geodistill.label.output_folder import DECISIONS, JOURNAL, Journal, altered_by_hand
 from geodistill.label.postprocess import EMPTIED, Rules
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId

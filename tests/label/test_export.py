@@ -17,9 +17,9 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.folders import foreign_files
+from geodistill.label.build_labels import build
 from geodistill.label.export import export_labels, outline
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 
 

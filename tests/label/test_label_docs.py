@@ -14,10 +14,10 @@ from geodistill.cli import main
 from geodistill.cli.arguments import parse
 from geodistill.cli.label import build_parser, settings_of
 from geodistill.label.accounts import NO_TILE, UNREADABLE
+from geodistill.label.boxes import Reason
 from geodistill.label.formats.detection import FORMATS, read_boxes
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
 from geodistill.label.presets import PRESETS
-from geodistill.label.records import Reason
 from geodistill.segmenter import Segmenter
 from shown import shown_blocks
 

@@ -16,9 +16,9 @@ from pycocotools.coco import COCO
 
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.errors import DataError
-from geodistill.label.export import read_instances
+from geodistill.label.build_labels import build
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.labelling import build
+from geodistill.label.label_set import read_instances
 from geodistill.label.stats import stats
 
 

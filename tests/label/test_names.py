@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 from geodistill.label.tiles import ENDS, TILE_ENDS, flat_names, output_names
 
 PLAIN = ["a", "town/a", "Zürich", "a b", "x.y", "-rf", "~root", "コード/1", "a" * 251, "CONTROL", "nul-1"]

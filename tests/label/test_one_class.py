@@ -14,7 +14,7 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 
 
 @pytest.fixture

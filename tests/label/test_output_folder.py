@@ -17,7 +17,7 @@ from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError, RecipeError
 from geodistill.files import atomic_path
 from geodistill.folders import MARKER, foreign_files, hold_folder
-from geodistill.label.labelling import WorkerOptions, build
+from geodistill.label.build_labels import WorkerOptions, build
 
 
 def test_two_at_once(tmp_path: Path) -> None:

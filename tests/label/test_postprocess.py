@@ -11,9 +11,9 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
+from geodistill.label.boxes import Box, boxes_in, rectangle
 from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, NO_RULES, Rules, finish, outside_share
-from geodistill.label.records import Box, boxes_in, rectangle
 from geodistill.label.segmenters.promptable import build_prompts
 from geodistill.raster import Window
 

@@ -16,14 +16,14 @@ from detection_sets import make_detection_set, read_coco, settings_of, write_box
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, RecipeError
+from geodistill.label.boxes import rectangle
+from geodistill.label.build_labels import build
 from geodistill.label.doubts import choose_views
-from geodistill.label.export import load_label_set
-from geodistill.label.labelling import build
+from geodistill.label.label_set import load_label_set
 from geodistill.label.masks import Runs
 from geodistill.label.overlays import BASIC, draw_view, instance_colour
 from geodistill.label.postprocess import CHANGES, Rules
 from geodistill.label.preview import CONTACT, PAGE, preview
-from geodistill.label.records import rectangle
 
 
 class Tags(HTMLParser):

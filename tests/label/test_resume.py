@@ -12,8 +12,8 @@ from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from forked import begin
 from geodistill.errors import DataError, GeodistillWarning, OutputError
-from geodistill.label.labelling import WorkerOptions, build
-from geodistill.label.ledger import JOURNAL, Journal
+from geodistill.label.build_labels import WorkerOptions, build
+from geodistill.label.output_folder import JOURNAL, Journal
 from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
@@ -88,7 +88,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT), prepend=os.pathsep)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("geodistill.label.labelling.Labeller", DyingLabeller)
+    monkeypatch.setattr("geodistill.label.build_labels.Labeller", DyingLabeller)
     build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray"))
     assert (tmp_path / "died").is_file()
     assert contents(tmp_path / "out") == uninterrupted
@@ -97,7 +97,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
 def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.labelling.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build_labels.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
     next((out / "gray").glob("*.png")).unlink()

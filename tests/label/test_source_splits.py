@@ -14,7 +14,7 @@ from factories import truncate
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 from geodistill.label.presets import PRESETS
 
 
@@ -124,7 +124,7 @@ def test_a_run_goes_on_with_another_division(finished: bool, tmp_path: Path, mon
         fresh = tmp_path / f"fresh{number}"
         assert build(settings_of(source, **plan), fresh)["manifest"]["splits"]
         with monkeypatch.context() as patch:
-            patch.setattr("geodistill.label.labelling.Labeller.__call__", None)
+            patch.setattr("geodistill.label.build_labels.Labeller.__call__", None)
             build(settings_of(source, **plan), out, resume=True)
         assert contents(out) == contents(fresh)
 
@@ -149,7 +149,7 @@ def test_a_run_that_was_killed_before_it_was_divided_anew(tmp_path: Path, monkey
     build(settings_of(source), out)
     half = settings_of(source, fractions=(0.5, 0.5, 0.0))
     with monkeypatch.context() as patch:
-        patch.setattr("geodistill.label.labelling.still_done", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("geodistill.label.build_labels.still_done", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build(half, out, resume=True)
     with pytest.warns(GeodistillWarning, match=r"label\.json is not as it was written"):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
+from geodistill.label.boxes import Box, boxes_in, rectangle, rotated
 from geodistill.label.masks import Runs, crop_runs
-from geodistill.label.records import Box, boxes_in, rectangle, rotated
 from geodistill.label.tiles import tile_windows
 from geodistill.raster import Window
 

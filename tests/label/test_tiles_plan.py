@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodistill.label.records import Annotations, Box, ImageBoxes, boxes_in, rectangle
+from geodistill.label.boxes import Annotations, Box, ImageBoxes, boxes_in, rectangle
 from geodistill.label.tiles import ImageTask, annotation_files, batches, image_names, plan
 
 

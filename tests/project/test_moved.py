@@ -10,7 +10,7 @@ import pytest
 from detection_sets import make_detection_set
 from factories import make_raster
 from geodistill.data.manifest import Manifest
-from geodistill.label import labelling
+from geodistill.label import build_labels
 from geodistill.project.fingerprints import stamp_file
 from geodistill.project.planning import Selection
 from geodistill.project.run_project import run_project
@@ -145,7 +145,7 @@ def test_labels_of_before_are_made_anew_where_they_moved_and_else_go_on_as_they_
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as before:
-        before.setattr(labelling, "moving_root", lambda *_: {})
+        before.setattr(build_labels, "moving_root", lambda *_: {})
         run(labels)
     file = labels.parent / "p" / "label" / "manifest.parquet"
     written = file.read_bytes()

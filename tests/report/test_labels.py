@@ -15,7 +15,7 @@ from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 from geodistill.label.share_of_good import GoodShare
 from geodistill.report.labelled import read_labels
 from geodistill.report.write import write_report

@@ -11,12 +11,12 @@ import pytest
 
 from detection_sets import make_detection_set, settings_of
 from geodistill.errors import DataError, RecipeError
+from geodistill.label.boxes import Box, rectangle
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
-from geodistill.label.labelling import build
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import NO_RULES, Rules
-from geodistill.label.records import Box, rectangle
 from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.raster import Window
 from geodistill.review.doubt_parts import SHIFT, class_places, jitter_doubts, model_doubts

@@ -19,7 +19,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.inference.geopackage import add_layer_style
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
 from geodistill.review.next_tiles import NextOptions, NextTile, choose_next, spread

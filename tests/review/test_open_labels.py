@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from geodistill.errors import DataError, OutputError
-from geodistill.label.labelling import build
-from geodistill.label.ledger import ABOUT, LISTS
+from geodistill.label.build_labels import build
+from geodistill.label.output_folder import ABOUT, LISTS
 from geodistill.review.review_labels import ReviewOptions, open_review
 from reviewed import make_labels
 

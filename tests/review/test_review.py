@@ -22,8 +22,8 @@ from forked import start
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.label.accounts import read_account
+from geodistill.label.build_labels import build
 from geodistill.label.decisions import Verdict
-from geodistill.label.labelling import build
 from geodistill.label.masks import Mask
 from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.label.share_of_good import wilson

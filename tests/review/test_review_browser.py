@@ -15,8 +15,8 @@ import pytest
 import browser
 from browser import Browser
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
-from geodistill.label.labelling import build
-from geodistill.label.records import Box, rectangle
+from geodistill.label.boxes import Box, rectangle
+from geodistill.label.build_labels import build
 from geodistill.label.tiles import TileId
 from geodistill.review.decision_store import FILE, FOLDER
 from geodistill.review.open_labels import OpenLabels

@@ -19,7 +19,7 @@ from rasterio.transform import from_origin
 from shapely import Polygon
 
 from factories import make_raster
-from geodistill.label.records import Annotations, rotated
+from geodistill.label.boxes import Annotations, rotated
 
 NAN, INF = float("nan"), float("inf")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from geodistill.label.labeller import Labeller
+from geodistill.label.tile_labeller import Labeller
 from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import Item
 

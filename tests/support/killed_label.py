@@ -14,7 +14,7 @@ from typing import Any
 
 from detection_sets import settings_of
 from geodistill import journal
-from geodistill.label import assemble, labelling, ledger, pixels
+from geodistill.label import assemble, build_labels, output_folder, pixels
 
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
 
@@ -45,7 +45,7 @@ def die_at(point: str, out: Path) -> None:
         def half_line(record: Any) -> bytes:
             line = whole(record)
             if due():
-                with (out / ledger.JOURNAL).open("ab") as file:
+                with (out / output_folder.JOURNAL).open("ab") as file:
                     file.write(line[: len(line) // 2])
                 die()
             return line
@@ -64,15 +64,15 @@ def die_at(point: str, out: Path) -> None:
     elif place == "account":
         assemble.write_legend = before(assemble.write_legend)
     elif place == "end":
-        labelling.finish_run = before(labelling.finish_run)
+        build_labels.finish_run = before(build_labels.finish_run)
 
 
 def build_and_die(source: Path, out: Path, point: str) -> None:
     """Label a set and kill this process on the way."""
     die_at(point, out)
-    labelling.build(settings_of(source, **TILED), out)
+    build_labels.build(settings_of(source, **TILED), out)
 
 
 def build_in_two(source: Path, out: Path) -> None:
     """Label a set in two processes."""
-    labelling.build(settings_of(source, **TILED), out, work=labelling.WorkerOptions(workers=2))
+    build_labels.build(settings_of(source, **TILED), out, work=build_labels.WorkerOptions(workers=2))

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from detection_sets import make_detection_set, settings_of
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
-from geodistill.label.labelling import build
-from geodistill.label.ledger import Journal
 from geodistill.label.masks import Mask
+from geodistill.label.output_folder import Journal
 from geodistill.label.postprocess import EMPTY
 from geodistill.label.segmenters import promptable
 from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts

@@ -12,7 +12,7 @@ HEAVY = (
     "cv2", "pyogrio", "geopandas", "pyarrow.parquet", "matplotlib.pyplot", "jsonargparse", "pystac",
     "geodistill.cli", "geodistill.cli.data", "geodistill.cli.export", "geodistill.cli.label", "geodistill.cli.predict",
     "geodistill.data.patches", "geodistill.data.scan", "geodistill.evaluation.evaluate", "geodistill.exports",
-    "geodistill.inference.predict", "geodistill.label.labelling", "geodistill.methods.supervised.training",
+    "geodistill.inference.predict", "geodistill.label.build_labels", "geodistill.methods.supervised.training",
     "geodistill.training.fit", "geodistill.training.recipe",
 )  # fmt: skip
 

@@ -17,8 +17,8 @@ from geodistill.lazy import load
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from geodistill.label.build_labels import WorkerOptions
     from geodistill.label.config import LabelSettings
-    from geodistill.label.labelling import WorkerOptions
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background",
@@ -70,7 +70,7 @@ def _add_machines(parser: VerbParser) -> None:
 
 
 def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
-    from geodistill.label.labelling import WorkerOptions
+    from geodistill.label.build_labels import WorkerOptions
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
@@ -166,7 +166,7 @@ def build(argv: Sequence[str]) -> None:
     parser = build_parser()
     args = parse(parser, argv)
     from geodistill.label.accounts import format_account
-    from geodistill.label.labelling import build as run_build
+    from geodistill.label.build_labels import build as run_build
 
     if args.report:
         check_suffix(args.report, load("geodistill.report.page:PAGES"))

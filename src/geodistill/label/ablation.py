@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from geodistill.engine import progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import write_json, write_text
+from geodistill.label.boxes import Box, ImageBoxes, boxes_in, rectangle
+from geodistill.label.build_labels import WorkerOptions, unopened
 from geodistill.label.config import check_view
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
-from geodistill.label.labeller import segmenter_of
-from geodistill.label.labelling import WorkerOptions, unopened
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import read_tiles
 from geodistill.label.postprocess import NO_RULES, Rules, finish
-from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
 from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
+from geodistill.label.tile_labeller import segmenter_of
 from geodistill.label.tiles import tile_windows
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text

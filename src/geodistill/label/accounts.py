@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from geodistill.errors import GeodistillError
-from geodistill.label.ledger import ACCOUNT
+from geodistill.label.boxes import ImageBoxes
+from geodistill.label.output_folder import ACCOUNT
 from geodistill.label.postprocess import CHANGES
-from geodistill.label.records import ImageBoxes
 from geodistill.label.tile_records import TileRecord
 from geodistill.lazy import load
 from geodistill.reading import read_object

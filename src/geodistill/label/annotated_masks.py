@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from geodistill.errors import DataError
+from geodistill.label.boxes import FAR, areal, outlines
 from geodistill.label.masks import Runs, centres_inside, run_lengths
-from geodistill.label.records import FAR, areal, outlines
 from geodistill.reading import well_formed
 
 Ring = NDArray[np.float64]

@@ -21,10 +21,10 @@ from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import atomic_path, json_text, write_json, write_text
 from geodistill.label.accounts import Account, Accounts, ManifestCounts, ReviewCounts
+from geodistill.label.boxes import Annotations, ImageBoxes
 from geodistill.label.config import LabelSettings
-from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
+from geodistill.label.output_folder import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
 from geodistill.label.pixels import unlabelled_colour
-from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tile_records import FileSums, TileFiles, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window

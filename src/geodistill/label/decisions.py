@@ -16,12 +16,12 @@ from geodistill.errors import DataError
 from geodistill.files import json_text, write_text
 from geodistill.label.accounts import ReviewCounts
 from geodistill.label.annotated_masks import checked_runs
-from geodistill.label.labeller import BoxResult, Labeller, TileJob
-from geodistill.label.ledger import DECISIONS, Journal, remove_files
+from geodistill.label.boxes import Box, boxes_in
 from geodistill.label.masks import Runs
+from geodistill.label.output_folder import DECISIONS, Journal, remove_files
 from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS, filled_shape
-from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
+from geodistill.label.tile_labeller import BoxResult, Labeller, TileJob
 from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import ImageTask, TileId, TileTask
 from geodistill.reading import ANNOTATION_BYTES, read_json, well_formed

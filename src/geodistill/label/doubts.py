@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs
-from geodistill.label.export import Labelled, LabelSet
+from geodistill.label.label_set import Labelled, LabelSet
 from geodistill.label.masks import Runs
 from geodistill.label.postprocess import CHANGES
 from geodistill.reading import well_formed

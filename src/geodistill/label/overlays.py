@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.mask_files import read_mask
+from geodistill.label.boxes import rectangle
 from geodistill.label.doubts import Shown, ViewedImage
-from geodistill.label.export import LabelSet
+from geodistill.label.label_set import LabelSet
 from geodistill.label.masks import crop_runs
 from geodistill.label.pixels import read_tiles
-from geodistill.label.records import rectangle
 from geodistill.raster import Raster, Window
 
 BASIC = ("cp", "hbox", "rhbox", "hbox-mask", "rbox-mask", "rhbox-mask")

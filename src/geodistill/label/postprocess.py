@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, check_name
+from geodistill.label.boxes import Box, rectangle
 from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
-from geodistill.label.records import Box, rectangle
 from geodistill.spec import IGNORE_INDEX
 
 EMPTY = "empty mask"

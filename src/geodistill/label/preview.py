@@ -17,8 +17,8 @@ from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.files import check_outputs, write_text
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
-from geodistill.label.export import LabelSet, load_label_set
-from geodistill.label.ledger import ACCOUNT
+from geodistill.label.label_set import LabelSet, load_label_set
+from geodistill.label.output_folder import ACCOUNT
 from geodistill.label.overlays import BASIC, Picture, contact_sheet, draw_view, instance_colour
 from geodistill.label.pixels import write_picture
 from geodistill.legend_entries import Colour

@@ -22,12 +22,12 @@ from geodistill.data.statistics import Spread
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
-from geodistill.label.export import read_instances
 from geodistill.label.formats.coco import id_text, is_crowd
 from geodistill.label.formats.published import classes_of, find_instances, read_objects
 from geodistill.label.formats.raw_boxes import points
-from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
+from geodistill.label.label_set import read_instances
 from geodistill.label.masks import Runs
+from geodistill.label.output_folder import FOLDERS, INSTANCES, MANIFEST
 from geodistill.legend_entries import Colour, parse_colour
 from geodistill.raster import Raster
 from geodistill.reading import well_formed

@@ -20,7 +20,7 @@ import numpy as np
 
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import LONGEST_NAME
-from geodistill.label.records import Annotations, Box, bounds_of, boxes_in
+from geodistill.label.boxes import Annotations, Box, bounds_of, boxes_in
 from geodistill.raster import Window
 from geodistill.raster.grid import window_starts
 

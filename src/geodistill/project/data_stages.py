@@ -65,9 +65,9 @@ def run_label(job: StageJob) -> StageResult:
     """Make masks for every box.
 
     Raises:
-        GeodistillError: As `geodistill.label.labelling.build`.
+        GeodistillError: As `geodistill.label.build_labels.build`.
     """
-    from geodistill.label.labelling import WorkerOptions, build
+    from geodistill.label.build_labels import WorkerOptions, build
 
     settings = label_settings(job.project, job.plan.stage.settings)
     work = WorkerOptions(**job.of_options(WorkerOptions), batch=job.values.get("batch_size"))

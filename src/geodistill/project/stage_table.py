@@ -87,7 +87,7 @@ KINDS: dict[str, StageKind] = {
         marks=True,
         unwatched=(".journal.jsonl", ".chunk", "review/*"),
         decisions="decisions.json",
-        decided="geodistill.label.ledger:altered_by_hand",
+        decided="geodistill.label.output_folder:altered_by_hand",
     ),
     "scan": StageKind(
         about="Images and their masks become a manifest.",

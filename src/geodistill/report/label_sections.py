@@ -8,7 +8,7 @@ from typing import Any
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import counted
-from geodistill.label.ledger import ACCOUNT, MANIFEST
+from geodistill.label.output_folder import ACCOUNT, MANIFEST
 from geodistill.report.balance import balance_section
 from geodistill.report.charts import drawing, interval_bar, text_at
 from geodistill.report.evaluated import guarded

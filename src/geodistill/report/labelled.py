@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geodistill.evaluation.shown_images import class_bytes, mark_bytes, photo_bytes
 from geodistill.label.accounts import Account, read_account
 from geodistill.label.doubts import Shown, shown_objects
-from geodistill.label.export import Labelled, LabelSet, load_label_set
+from geodistill.label.label_set import Labelled, LabelSet, load_label_set
 from geodistill.label.masks import crop_runs
 from geodistill.label.pixels import read_tiles
 from geodistill.legend_entries import Colour

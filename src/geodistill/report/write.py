@@ -8,7 +8,7 @@ from pathlib import Path
 from geodistill.errors import DataError
 from geodistill.evaluation.comparison import Comparison
 from geodistill.files import check_outputs, check_suffix, write_text
-from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
+from geodistill.label.output_folder import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.report.contents import find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
+from geodistill.label.boxes import Box
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import has_mask
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import CHANGES, finish
-from geodistill.label.records import Box
 from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, build_prompts, parse_prompt
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.explain.feature_maps import encoder_map, last_map
 from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.sliding import check_bands, surenesses
-from geodistill.label.export import read_instances
-from geodistill.label.ledger import ACCOUNT, INSTANCES
+from geodistill.label.label_set import read_instances
+from geodistill.label.output_folder import ACCOUNT, INSTANCES
 from geodistill.label.tiles import tile_windows
 from geodistill.nn.encoders import Encoder
 from geodistill.raster import Grid, Window

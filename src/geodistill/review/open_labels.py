@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError
+from geodistill.label.boxes import Box
+from geodistill.label.build_labels import read_annotations
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import indexed_boxes, original_instances, read_decisions
-from geodistill.label.labelling import read_annotations
-from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, LISTS, Journal
-from geodistill.label.records import Box
+from geodistill.label.output_folder import ABOUT, ACCOUNT, JOURNAL, LISTS, Journal
 from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, annotation_lists, image_names, plan
 from geodistill.reading import read_object
 from geodistill.spec import Legend

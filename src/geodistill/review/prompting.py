@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillError
-from geodistill.label.labeller import segmenter_of
-from geodistill.label.ledger import CHUNK
+from geodistill.label.boxes import Box, rectangle
 from geodistill.label.masks import Mask
+from geodistill.label.output_folder import CHUNK
 from geodistill.label.pixels import Tile, read_tiles
 from geodistill.label.postprocess import Rules, finish
-from geodistill.label.records import Box, rectangle
 from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, Prompts
+from geodistill.label.tile_labeller import segmenter_of
 from geodistill.label.tiles import TileId
 from geodistill.raster import Raster
 from geodistill.review.open_labels import OpenLabels

@@ -11,9 +11,9 @@ from pathlib import Path
 from geodistill.errors import DataError, OutputError
 from geodistill.folders import hold_folder
 from geodistill.label.accounts import Account
+from geodistill.label.build_labels import build
 from geodistill.label.decisions import by_tile, read_decisions, read_review, write_decisions
-from geodistill.label.labelling import build
-from geodistill.label.ledger import MANIFEST, Journal
+from geodistill.label.output_folder import MANIFEST, Journal
 from geodistill.label.tile_records import altered_files
 from geodistill.lazy import load
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore, Sync

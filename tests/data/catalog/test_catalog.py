@@ -374,17 +374,8 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["datasets", name]) == 0
     BUILDERS["grass"](tmp_path / "set")
     capsys.readouterr()
-    command = [
-        "data",
-        "scan",
-        "--dataset",
-        "grass",
-        "--root",
-        str(tmp_path / "set"),
-        "--out",
-        str(tmp_path / "m.parquet"),
-    ]
-    assert main(command) == 0
+    command = ["data", "scan", "--dataset", "grass", "--root", str(tmp_path / "set")]
+    assert main([*command, "--out", str(tmp_path / "m.parquet")]) == 0
     assert "3 images (train 2, test 1)" in capsys.readouterr().out
     assert main(["data", "scan", "--dataset", "gras", "--root", str(tmp_path)]) == 2
     assert "such as grass" in capsys.readouterr().err

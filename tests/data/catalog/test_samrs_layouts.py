@@ -11,7 +11,7 @@ from detection_sets import make_detection_set, settings_of
 from geodistill.data.catalog.declarations import CATALOG, SOTA
 from geodistill.data.catalog.find import find_set, scan_set
 from geodistill.errors import DataError
-from geodistill.label.labelling import build
+from geodistill.label.build_labels import build
 from official_sets import image, legend_of, values
 
 FOLDERS = {

@@ -13,9 +13,9 @@ from pycocotools import mask as coco
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.annotated_masks import checked_runs, coco_polygons, mask_of
+from geodistill.label.boxes import Annotations
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.masks import Runs
-from geodistill.label.records import Annotations
 
 WIDTH, HEIGHT = 60, 40
 SQUARE = [10, 5, 30, 5, 30, 25, 10, 25]

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from box_formats import FORMATS, INF, NAN, Format, Thing, Yolo, objects_told
 from factories import make_raster
 from geodistill.errors import DataError, GeodistillWarning, RecipeError, UnknownNameError
+from geodistill.label.boxes import Annotations, ImageBoxes
 from geodistill.label.formats.detection import FORMATS as KNOWN
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import annotation_files, annotation_lists
 
 SIZE = (120, 90)

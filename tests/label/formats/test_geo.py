@@ -14,11 +14,11 @@ from shapely import MultiPolygon, Point, Polygon, box, transform
 
 from factories import make_picture, make_raster
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
+from geodistill.label.boxes import Box
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
-from geodistill.label.records import Box
 from geodistill.label.tiles import annotation_files
 
 WIDTH, HEIGHT = 100, 80

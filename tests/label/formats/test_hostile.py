@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from box_formats import FORMATS, Format, Thing, Yolo
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
+from geodistill.label.boxes import Annotations
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.records import Annotations
 
 SIZE = (60, 40)
 THINGS = {"a": [Thing(30, 20, 20, 10), Thing(20, 25, 12, 8, category="plane")], "b": [Thing(30, 20, 9, 9)]}

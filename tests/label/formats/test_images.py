@@ -13,11 +13,11 @@ from pycocotools import mask as coco
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.boxes import Annotations, ImageBoxes
+from geodistill.label.build_labels import build
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
-from geodistill.label.records import Annotations, ImageBoxes
 
 WIDTH, HEIGHT = 80, 60
 """Of the image file."""

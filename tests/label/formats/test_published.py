@@ -11,9 +11,9 @@ from pycocotools import mask as coco
 from detection_sets import make_detection_set, settings_of
 from geodistill.data.catalog.declarations import SIOR
 from geodistill.errors import DataError, RecipeError
+from geodistill.label.build_labels import build
 from geodistill.label.export import export_labels
 from geodistill.label.formats.published import find_instances, read_objects
-from geodistill.label.labelling import build
 from geodistill.label.stats import stats
 
 

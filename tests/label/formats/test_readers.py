@@ -10,10 +10,10 @@ import pytest
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.boxes import ImageBoxes, rectangle, rotated
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.raw_boxes import Pictures
 from geodistill.label.masks import Runs
-from geodistill.label.records import ImageBoxes, rectangle, rotated
 
 SIZE = (90, 120, 3)
 
@@ -236,7 +236,7 @@ def test_corners_in_any_order_go_round(tmp_path: Path, order: tuple[int, ...]) -
 
 
 def test_corners_of_the_smallest_rectangle() -> None:
-    from geodistill.label.records import Box
+    from geodistill.label.boxes import Box
 
     ring = np.array([[1e6, 0], [1e6 + 10, 0], [1e6 + 10, 5], [1e6 + 5, 5], [1e6 + 5, 4], [1e6, 4]])
     corners = Box(ring, "a", 0, "f", "polygon").corners

@@ -11,9 +11,9 @@ import rasterio
 from rasterio.transform import from_bounds
 
 from geodistill.errors import GeodistillWarning
+from geodistill.label.boxes import Annotations
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.masks import Runs
-from geodistill.label.records import Annotations
 
 
 def count(found: Annotations) -> tuple[int, int, dict[str, int]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from box_formats import FORMATS, Thing
 from factories import make_picture, make_raster
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.boxes import Box, ImageBoxes, rectangle
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import (
     ISAID_COLOURS,
@@ -21,7 +22,6 @@ from geodistill.label.formats.true_masks import (
     with_true_masks,
 )
 from geodistill.label.masks import Runs
-from geodistill.label.records import Box, ImageBoxes, rectangle
 
 WIDTH, HEIGHT = 60, 40
 

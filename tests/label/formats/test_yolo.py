@@ -12,8 +12,8 @@ import pytest
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.boxes import ImageBoxes
 from geodistill.label.formats.detection import read_boxes
-from geodistill.label.records import ImageBoxes
 from geodistill.label.tiles import annotation_files
 
 WIDTH, HEIGHT = 100, 50

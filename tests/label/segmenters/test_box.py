@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geodistill.label.boxes import Box, rectangle
 from geodistill.label.masks import Mask, fill_polygon
-from geodistill.label.records import Box, rectangle
 from geodistill.label.segmenters.promptable import BoxSegmenter, Prompts, build_prompts, build_segmenter
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.records import Box, rectangle
+from geodistill.label.boxes import Box, rectangle
 from geodistill.label.segmenters.promptable import COMBINATIONS, PROMPTS, Prompts, build_prompts, parse_prompt
 
 DIAMOND = np.array([(10.0, 0.0), (20.0, 10.0), (10.0, 20.0), (0.0, 10.0)])

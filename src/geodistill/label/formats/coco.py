@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import files_below
 from geodistill.label.annotated_masks import checked_runs, coco_polygons, resampled
+from geodistill.label.boxes import Kind, bounds_of, kind_of_corners, rectangle, rotated
 from geodistill.label.formats.raw_boxes import (
     SAME,
     Frames,
@@ -38,7 +39,6 @@ from geodistill.label.formats.raw_boxes import (
     side,
 )
 from geodistill.label.masks import Runs
-from geodistill.label.records import Kind, bounds_of, kind_of_corners, rectangle, rotated
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 _BBOX = "bbox [x, y, width, height] in pixels"

@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, GeodistillWarning, RecipeError
-from geodistill.label.formats.raw_boxes import (
-    ImageAnnotations,
-    Pictures,
-    RawBox,
-    Reader,
-    ReadOptions,
-    ReadResult,
-)
-from geodistill.label.records import (
+from geodistill.label.boxes import (
     FAR,
     SMALLEST,
     Annotations,
@@ -33,6 +25,14 @@ from geodistill.label.records import (
     bounds_of,
     hulls,
     regions,
+)
+from geodistill.label.formats.raw_boxes import (
+    ImageAnnotations,
+    Pictures,
+    RawBox,
+    Reader,
+    ReadOptions,
+    ReadResult,
 )
 from geodistill.lazy import choose
 

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from geodistill.errors import DataError
+from geodistill.label.boxes import kind_of_corners
 from geodistill.label.formats.per_image import difficulty, lines_of, numbers, read_files
 from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
-from geodistill.label.records import kind_of_corners
 from geodistill.reading import ANNOTATION_BYTES, read_text
 
 _DOTA_HEADER = re.compile(r"(imagesource|gsd|acquisition[ _]?dates?)\b|[a-z][\w ]*[:=]", re.IGNORECASE)

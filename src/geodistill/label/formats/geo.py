@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.files import files_below, stored_in
 from geodistill.label.annotated_masks import mask_of
+from geodistill.label.boxes import Kind, kind_of_corners
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
@@ -28,7 +29,6 @@ from geodistill.label.formats.raw_boxes import (
     ReadOptions,
     ReadResult,
 )
-from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
 from geodistill.raster.grid import crs_name
 

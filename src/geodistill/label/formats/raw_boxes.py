@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from geodistill.data.splits import folder_splits
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.files import files_below
-from geodistill.label.records import Bounds, Kind, Reason
+from geodistill.label.boxes import Bounds, Kind, Reason
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
 
 
@@ -228,7 +228,7 @@ def _turned(picture: Picture, across: float, down: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class RawBox:
-    """One object as an annotation file says it; attributes as those of `geodistill.label.records.Box`.
+    """One object as an annotation file says it; attributes as those of `geodistill.label.boxes.Box`.
 
     Attributes:
         crowd: Whether it stands for a group that nobody counted (COCO).

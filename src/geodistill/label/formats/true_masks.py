@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import nearest
+from geodistill.label.boxes import Bounds, Box, ImageBoxes
 from geodistill.label.formats.detection import fold
 from geodistill.label.masks import Runs
-from geodistill.label.records import Bounds, Box, ImageBoxes
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
 

@@ -15,6 +15,7 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 
 from geodistill.errors import DataError
+from geodistill.label.boxes import Bounds, kind_of_corners, rectangle, rotated
 from geodistill.label.formats.per_image import FILE_BYTES, difficulty, numbers, read_files
 from geodistill.label.formats.raw_boxes import (
     Frames,
@@ -29,7 +30,6 @@ from geodistill.label.formats.raw_boxes import (
     side,
 )
 from geodistill.label.formats.true_masks import ColourMask
-from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
 from geodistill.legend_entries import Colour, parse_colour
 from geodistill.reading import read_bytes
 

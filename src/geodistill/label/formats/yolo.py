@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import mask_of
+from geodistill.label.boxes import kind_of_corners, rectangle
 from geodistill.label.formats.per_image import lines_of, numbers, read_files
 from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
 from geodistill.label.formats.yolo_set import NAME_FILES, RowForms, find_class_list, forms_of
-from geodistill.label.records import kind_of_corners, rectangle
 
 _YOLO_FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
 _DECIMAL_COMMA = re.compile(r"-?\d*,\d+")

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.label.boxes import Bounds, rectangle
 from geodistill.label.masks import Mask, fill_polygon
-from geodistill.label.records import Bounds, rectangle
 from geodistill.label.segmenters.promptable import Embedding, Prompts
 
 PADDING = 0.5

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.boxes import Box, rectangle
 from geodistill.label.masks import Mask, fill_polygon
-from geodistill.label.records import Box, rectangle
 from geodistill.lazy import load
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
+from geodistill.label.boxes import Box, boxes_in
 from geodistill.label.config import LabelSettings
-from geodistill.label.ledger import CHUNK, FOLDERS
 from geodistill.label.masks import Mask, Runs, fill_polygon
+from geodistill.label.output_folder import CHUNK, FOLDERS
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
 from geodistill.label.postprocess import DROPPED, EMPTY, IGNORED, finish, paint
-from geodistill.label.records import Box, boxes_in
 from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
 from geodistill.label.tile_records import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.tiles import ImageTask, Item, TileTask
@@ -133,22 +133,22 @@ class Labeller:
                 results = list(self._finish(job, masks))
             yield self.write(job, results)
 
-    def _finish(self, work: TileJob, masks: Iterable[Mask]) -> Iterator[BoxResult]:
+    def _finish(self, job: TileJob, masks: Iterable[Mask]) -> Iterator[BoxResult]:
         """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
-        height, width = work.tile.valid.shape
-        whole = bool(work.tile.valid.all())
-        for box, mask in zip(work.boxes, masks, strict=True):
+        height, width = job.tile.valid.shape
+        whole = bool(job.tile.valid.all())
+        for box, mask in zip(job.boxes, masks, strict=True):
             done = finish(mask, box, self.settings.rules, height, width)
             kept, reason = done.mask, done.reason
             if kept is not None and not whole:
-                with_data = kept.pixels & work.tile.valid[kept.place]
+                with_data = kept.pixels & job.tile.valid[kept.place]
                 kept, reason = (replace(kept, pixels=with_data), "") if with_data.any() else (None, EMPTY)
             runs = None if kept is None else kept.runs(height, width)
             yield BoxResult(box, runs, mask.score, reason, done.changes)
 
-    def write(self, work: TileJob, results: Sequence[BoxResult]) -> TileRecord:
+    def write(self, job: TileJob, results: Sequence[BoxResult]) -> TileRecord:
         """Turn the masks of a tile into its files and its record."""
-        height, width = work.tile.valid.shape
+        height, width = job.tile.valid.shape
         instances = [
             _instance(result, self.legend.names.index(result.box.category), result.runs)
             for result in results
@@ -159,13 +159,13 @@ class Labeller:
         painted = paint(masks, classes, height, width, self.settings.order)
         files = None
         if instances or self.settings.keeps_empty:
-            indices = self._with_background(painted.indices, work, results)
-            indices[~work.tile.valid] = IGNORE_INDEX
-            files = self._write_files(work, indices, instances)
+            indices = self._with_background(painted.indices, job, results)
+            indices[~job.tile.valid] = IGNORE_INDEX
+            files = self._write_files(job, indices, instances)
         return TileRecord(
-            work.task.key,
-            work.tile.window,
-            stamp=work.raster.stamp,
+            job.task.key,
+            job.tile.window,
+            stamp=job.raster.stamp,
             outcomes=tuple((result.box.index, result.reason) for result in results),
             changes=_changes(results),
             painted=(painted.overlapping, painted.between_classes, painted.hidden),
@@ -173,7 +173,7 @@ class Labeller:
         )
 
     def _with_background(
-        self, indices: NDArray[np.uint8], work: TileJob, results: Sequence[BoxResult]
+        self, indices: NDArray[np.uint8], job: TileJob, results: Sequence[BoxResult]
     ) -> NDArray[np.uint8]:
         """Call everything else background, except where a box lies that gave no label here.
 
@@ -184,8 +184,8 @@ class Labeller:
         height, width = indices.shape
         unknown = np.zeros_like(indices, bool)
         labelled = {each.box.index for each in results if each.runs is not None or each.reason == DROPPED}
-        origin = np.array((work.tile.window.col, work.tile.window.row), np.float64)
-        for box in work.candidates:
+        origin = np.array((job.tile.window.col, job.tile.window.row), np.float64)
+        for box in job.candidates:
             if box.index not in labelled:
                 mask = fill_polygon(box.polygon - origin, height, width)
                 unknown[mask.place] |= mask.pixels
@@ -195,24 +195,24 @@ class Labeller:
                 unknown[mask.place] |= mask.pixels
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
 
-    def _write_files(self, work: TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]) -> TileFiles:
-        task, grid = work.task, work.tile.grid
-        name = task.file_name(work.tile.window)
+    def _write_files(self, job: TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]) -> TileFiles:
+        task, grid = job.task, job.tile.grid
+        name = task.file_name(job.tile.window)
         suffix = ".png" if grid is None else ".tif"
         masks = tuple(f"{folder}/{name}{suffix}" for folder in FOLDERS[:2])
         for path, colour in zip(masks, (False, True), strict=True):
             write_mask(self.out / path, indices, grid, self.legend, colour=colour)
         image = ""
-        if task.tiled or is_grey(work.raster):
-            image = f"{FOLDERS[2]}/{name}{tile_suffix(work.tile, work.raster)}"
-            write_tile(self.out / image, work.tile, work.raster)
+        if task.tiled or is_grey(job.raster):
+            image = f"{FOLDERS[2]}/{name}{tile_suffix(job.tile, job.raster)}"
+            write_tile(self.out / image, job.tile, job.raster)
         lon, lat = (grid.lonlat if grid else None) or (None, None)
         return TileFiles(
             image=image,
             masks=masks,
             sums=file_sums(self.out, (*masks, image) if image else masks),
-            bands=tuple(band_names(work.raster)),
-            place=GroundPlace(lon, lat, grid.gsd if grid else None, work.raster.acquired),
+            bands=tuple(band_names(job.raster)),
+            place=GroundPlace(lon, lat, grid.gsd if grid else None, job.raster.acquired),
             instances=tuple(instances),
         )
 

@@ -13,10 +13,10 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.label.labeller import segmenter_of
-from geodistill.label.labelling import WorkerOptions, build, tiles_at_once
+from geodistill.label.build_labels import WorkerOptions, build, tiles_at_once
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding
+from geodistill.label.tile_labeller import segmenter_of
 from geodistill.spec import Legend
 
 

@@ -23,10 +23,10 @@ from geodistill.label.assemble import (
     keeps_manifest,
     split_plan,
 )
+from geodistill.label.boxes import Annotations
 from geodistill.label.config import MOVES, LabelSettings, moving_root
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
-from geodistill.label.labeller import Labeller, segmenter_of
-from geodistill.label.ledger import (
+from geodistill.label.output_folder import (
     ACCOUNT,
     CHUNK,
     DECISIONS,
@@ -38,8 +38,8 @@ from geodistill.label.ledger import (
     refuse_other,
     still_done,
 )
-from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import build_segmenter, check_segmenter, weights_stamp
+from geodistill.label.tile_labeller import Labeller, segmenter_of
 from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import Item, annotation_files, annotation_lists, batches, image_names, plan, split_lists
 from geodistill.lazy import load

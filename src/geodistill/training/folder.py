@@ -55,8 +55,10 @@ def run_identity(recipe: Recipe, run: Path) -> str:
 
     It stays that of the accelerator that the run began on, on whatever other it goes on.
     """
-    values, begun = recipe_dict(recipe), dict(_values(read_yaml(run / RECIPE, RecipeError)))
-    values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
+    values, file = recipe_dict(recipe), run / RECIPE
+    if file.is_file():  # of several processes one writes it, and another may be here before it, or on another machine
+        begun = dict(_values(read_yaml(file, RecipeError)))
+        values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -162,7 +162,7 @@ def test_an_arm_is_planned_for_the_budget_as_fit_plans_it(
     keys = {"data.manifest": str(town), "trainer.max_steps": budget.get("steps", 2)}
     hours = {"trainer.max_hours": budget["minutes"] / 60} if "minutes" in budget else {}
     assert asked[1] == plan_recipe("student", keys | hours)[0]
-    assert asked[1].schedule.warmup_steps == keys["trainer.max_steps"] // 10
+    assert asked[1].schedule.warmup_steps == max(keys["trainer.max_steps"] // 10, 1)
 
 
 def test_each_arm_s_start_is_printed_once_and_kept(

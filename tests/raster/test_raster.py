@@ -15,7 +15,9 @@ from rasterio.transform import Affine, from_origin
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, tagged_as_alpha, truncate
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster import raster as raster_module
 from geodistill.raster.raster import open_image
+from geodistill.raster.source import open_source
 
 windows = st.builds(Window, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 80), st.integers(0, 80))
 
@@ -205,6 +207,21 @@ class TestReads:
         twice = make_raster(tmp_path / "twice.tif", pixels=pixels, bands=("2", "1", "3"))
         with open_image(twice, ("2", "1", "3")) as raster:
             assert np.array_equal(raster.read()[0], pixels), "names, although they could be numbers"
+
+    def test_an_image_that_cannot_be_read_is_not_opened_twice(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened: list[str] = []
+
+        def opening(*asked: str | int | None) -> object:
+            opened.append(str(asked[0]))
+            return open_source(str(asked[0]))
+
+        (tmp_path / "a.tif").write_bytes(b"no image")
+        monkeypatch.setattr(raster_module, "open_source", opening)
+        with pytest.raises(DataError):
+            open_image(tmp_path / "a.tif", ("red",))
+        assert opened == [str(tmp_path / "a.tif")]
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
     def test_plain_pictures(self, tmp_path: Path, suffix: str) -> None:

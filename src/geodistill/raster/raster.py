@@ -67,8 +67,7 @@ class Raster:
         self._sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
         self.source, self.path = ", ".join(self._sources), Path(self._sources[0])
         self.remote = any(map(is_remote, self._sources))
-        self._opened = (source, bands, overview, nodata)
-        opened = self._sources[0]
+        self._opened, opened = (source, bands, overview, nodata), self._sources[0]
         if not single:
             from geodistill.raster.stack import joined
 
@@ -345,5 +344,7 @@ def open_image(source: Source, bands: Sequence[str], nodata: float | None = None
     """Open an image for a model: by the names of the model's bands where it has all of these, else as it lies."""
     try:
         return Raster(source, bands, nodata=nodata)
-    except DataError:
+    except DataError as error:
+        if error.__cause__:  # it cannot be read, whatever its bands
+            raise
         return Raster(source, nodata=nodata)

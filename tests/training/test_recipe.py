@@ -100,6 +100,8 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
         ("student", {"network.frozen_encoder": True, "optimizer.freeze": 0.5}, "optimizer.freeze.*frozen_encoder"),
         ("student", {"network.frozen_encoder": True, "optimizer.encoder_lr": 1}, "encoder_lr.*frozen_encoder is true"),
         ("mafl-teacher", {"network.trained": "none", "optimizer.freeze": 0.5}, "optimizer.freeze.*trained is none"),
+        ("mafl-teacher", {"network.trained": "none", "optimizer.layer_decay": 0.5}, "layer_decay.*trained is none"),
+        ("mafl-teacher", {"network.trained": "none", "schedule.encoder_end_lr_factor": 0.5}, "encoder_end.*is none"),
         ("kda-folder", {"losses.weights.focal": 0, "losses.gamma": 3}, "losses.gamma.*focal is 0"),
         (
             "kda-folder",

@@ -11,10 +11,12 @@ import pytest
 from huggingface_hub import constants
 
 import geodistill as gd
+from geodistill.description import find_segmenter
 from geodistill.errors import ArtifactError
 from geodistill.label.segmenters.promptable import build_segmenter
 from geodistill.nn import encoders
 from geodistill.offline import local_where_unreachable
+from geodistill.text.text_encoders import local_directory, open_text_encoder
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -58,6 +60,32 @@ def test_a_certificate_is_the_clients_to_judge(answering: str, monkeypatch: pyte
         assert not constants.is_offline_mode()
 
 
+@pytest.mark.parametrize("answer", [b"220 ftp ready\r\n", b"", None])
+def test_a_hub_that_answers_badly_or_late_is_the_clients_to_judge(
+    answer: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geodistill.offline.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(answer or b"")
+
+        if answer is not None:
+            Thread(target=reply, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with local_where_unreachable():
+            assert not constants.is_offline_mode()
+
+
+def test_an_endpoint_that_is_no_address_is_the_clients_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("hub.example", "hub://example"):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        with local_where_unreachable():
+            assert not constants.is_offline_mode()
+
+
 @pytest.mark.parametrize("address", ["closed", "http://no-such-host.invalid"])
 def test_a_hub_without_a_way_to_it_is_not_asked(address: str, closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", closed if address == "closed" else address)
@@ -75,7 +103,7 @@ def test_a_hub_that_is_not_to_be_asked_is_not_called(monkeypatch: pytest.MonkeyP
     assert constants.is_offline_mode()
 
 
-def test_encoders_and_segmenters_look_for_weights_so(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_is_on_the_hub_is_looked_for_so(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
     def build(request: Any) -> Any:
@@ -89,4 +117,9 @@ def test_encoders_and_segmenters_look_for_weights_so(closed: str, monkeypatch: p
         gd.build_encoder("mobilenetv2_050", 3, "pretrained")
     with pytest.raises(ArtifactError, match="not available"):
         build_segmenter("sam:facebook/sam-vit-base")
-    assert asked == [True, True]
+    for function in ("snapshot_download", "hf_hub_download"):
+        monkeypatch.setattr(f"huggingface_hub.{function}", lambda *_, **__: build(None))
+    for look in (local_directory, open_text_encoder, find_segmenter):
+        with pytest.raises(ArtifactError):
+            look("RemoteCLIP-ViT-B-32" if look is open_text_encoder else "someone/model")
+    assert asked == [True] * 5

@@ -135,9 +135,12 @@ def find_segmenter(path: Path | str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+        from geodistill.offline import local_where_unreachable
+
         try:
-            # Nothing but the two files, and one that is not read and by which the Hub counts.
-            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS, "config.json"]))
+            with local_where_unreachable():
+                # Nothing but the two files, and one that is not read and by which the Hub counts.
+                return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS, "config.json"]))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise ArtifactError(
                 f"no directory {path}, and the hub does not give it ({type(error).__name__})",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from ssl import SSLError
-from urllib.error import HTTPError, URLError
+from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 ANSWER_SECONDS = 5.0
-"""How long the hub may take to answer at all."""
+"""How long a way to the hub may take to be there."""
 
 
 @contextmanager
@@ -29,13 +30,11 @@ def local_where_unreachable() -> Iterator[None]:
 
 
 def _answers(address: str) -> bool:
-    """Whether there is a way to an address, be it to a refusal or to a certificate, which is the client's matter."""
+    """Whether there is a way to an address: all but a failure to reach it at all is the client's matter."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=ANSWER_SECONDS).close()
-    except HTTPError:
+    except URLError as error:  # the reason is a text where it was reached and refuses
+        return not isinstance(error.reason, OSError) or isinstance(error.reason, SSLError)
+    except (HTTPException, OSError, ValueError):  # it was reached and answers badly or late, or is no address
         return True
-    except URLError as error:
-        return isinstance(error.reason, SSLError)
-    except TimeoutError:
-        return False
     return True

@@ -14,12 +14,13 @@ import yaml
 
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.evaluation.verdict import ArmRun
 from geodistill.methods.schema import Recipe
 from geodistill.training import arms, plan
 from geodistill.training.arms import ArmsOptions, compare_arms, seconds_before
 from geodistill.training.fit import FitResult
+from geodistill.training.folder import prepare_run
 from geodistill.training.plan import plan_recipe
 from geodistill.training.recipe import load_recipe
 
@@ -129,6 +130,32 @@ def test_a_call_killed_after_its_training_took_until_that_was_over(tmp_path: Pat
     assert seconds_before(run, clock) == 50 + 40
 
 
+def test_a_finished_arm_that_an_earlier_version_planned_otherwise_is_taken_as_it_is(
+    town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a recipe of one's own is not: there the warm-up is the user's."""
+
+    def fitted(recipe: Recipe, run: Path) -> FitResult:
+        run.mkdir()
+        prepare_run(run, recipe, False, dict)
+        (run / "segmenter").mkdir()
+        return FitResult(run / "segmenter", 0.5, 2, 2, 0.25)
+
+    monkeypatch.setattr(plan, "_missing_weights", lambda recipe: "weights")
+    monkeypatch.setattr(arms, "fit", fitted)
+    monkeypatch.setattr(arms, "place_counts", lambda *arguments: {"here": np.eye(2, dtype=np.int64)})
+    monkeypatch.setattr("geodistill.training.folder.changed_input", lambda *_: None)
+    compared, out = ([recipes[0], "student"], tmp_path / "out"), ArmsOptions(town, (0,), steps=20)
+    compare_arms(*compared, out)
+    saved = {name: tmp_path / f"out/{name}-0/recipe.yaml" for name in ("student", "slow")}
+    saved["student"].write_text(saved["student"].read_text().replace("warmup_steps: 2", "warmup_steps: 50"))
+    with pytest.warns(GeodistillWarning, match=r"earlier version planned .schedule.warmup_steps was 50, is 2."):
+        compare_arms(*compared, out)
+    saved["slow"].write_text(saved["slow"].read_text().replace("warmup_steps: 0", "warmup_steps: 5"))
+    with pytest.raises(RecipeError, match="warmup_steps was 5, is 0"):
+        compare_arms(*compared, out)
+
+
 def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "distil.md").read_text(encoding="utf-8")
     (line,) = (line for line in page.splitlines() if line.startswith("geodistill compare --ab"))
@@ -162,7 +189,7 @@ def test_an_arm_is_planned_for_the_budget_as_fit_plans_it(
     keys = {"data.manifest": str(town), "trainer.max_steps": budget.get("steps", 2)}
     hours = {"trainer.max_hours": budget["minutes"] / 60} if "minutes" in budget else {}
     assert asked[1] == plan_recipe("student", keys | hours)[0]
-    assert asked[1].schedule.warmup_steps == keys["trainer.max_steps"] // 10
+    assert asked[1].schedule.warmup_steps == max(keys["trainer.max_steps"] // 10, 1)
 
 
 def test_each_arm_s_start_is_printed_once_and_kept(

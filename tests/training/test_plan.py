@@ -195,9 +195,10 @@ def test_a_file_of_that_name_is_a_recipe_as_any_other(
 
 
 def test_a_short_training_warms_up_for_a_tenth(town: Path) -> None:
-    for steps, warmup in ((20, 2), (500, 50), (2000, 50)):
+    for steps, warmup in ((5, 1), (20, 2), (500, 50), (2000, 50)):
         recipe, _ = plan_recipe("student", {"data.manifest": town, "trainer.max_steps": steps})
         assert recipe.schedule.warmup_steps == warmup
+    plan_recipe("student", {"data.manifest": town, "trainer.max_steps": 5, "schedule.warmup_start": 0.01})
     asked = {"data.manifest": town, "trainer.max_steps": 20, "schedule.warmup_steps": 15}
     assert plan_recipe("student", asked)[0].schedule.warmup_steps == 15
 

@@ -100,6 +100,8 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
         ("student", {"network.frozen_encoder": True, "optimizer.freeze": 0.5}, "optimizer.freeze.*frozen_encoder"),
         ("student", {"network.frozen_encoder": True, "optimizer.encoder_lr": 1}, "encoder_lr.*frozen_encoder is true"),
         ("mafl-teacher", {"network.trained": "none", "optimizer.freeze": 0.5}, "optimizer.freeze.*trained is none"),
+        ("mafl-teacher", {"network.trained": "none", "optimizer.layer_decay": 0.5}, "layer_decay.*trained is none"),
+        ("mafl-teacher", {"network.trained": "none", "schedule.encoder_end_lr_factor": 0.5}, "encoder_end.*is none"),
         ("kda-folder", {"losses.weights.focal": 0, "losses.gamma": 3}, "losses.gamma.*focal is 0"),
         (
             "kda-folder",
@@ -107,6 +109,7 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
             "discriminator.width.*adversarial is 0",
         ),
         ("metasegnet-folder", {"text.kind": "none", "text.zone": "Cfb"}, "text.zone.*text.kind is none"),
+        ("student", {"data.unlabelled_from": 0.5}, "unlabelled_from.*data.unlabelled is not given"),
     ],
 )
 def test_keys_of_what_a_method_leaves_out_are_refused(config: str, flags: dict[str, Any], reason: str) -> None:
@@ -119,6 +122,8 @@ def test_what_is_taken_away_or_left_aside_is_not_refused() -> None:
     assert load_recipe("student", frozen).optimizer.encoder_lr is None
     assert load_recipe("student", {"data.unlabelled": "m.parquet"}).data.unlabelled == "m.parquet"
     assert load_recipe("distil-folder", {"teacher.segmenter": "run"}).teacher is not None
+    constant = {"method": "kda", "preset": "printed", "schedule": {"kind": "constant", "end_lr_factor": 0.0}}
+    assert load_recipe(constant).schedule.end_lr_factor == 0  # the preset's is 0.01
 
 
 def test_flags_may_bring_to_life_what_a_file_has_settings_for(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from forked import run_function
 from geodistill.cli import main
@@ -23,6 +24,7 @@ from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
 from geodistill.folders import foreign_files, hold_folder, mark_folder, remove
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import fit
+from geodistill.training.folder import prepare_run, run_identity
 from geodistill.training.recipe import load_recipe, recipe_dict
 from killed_fit import fit_killed, fit_without_temporary_files
 from towns import LEGEND, write_town
@@ -101,6 +103,18 @@ def test_a_run_whose_recipe_lacks_a_key_is_of_another(recipe: Recipe, tmp_path: 
 
 def test_a_run_goes_on_on_another_accelerator_than_it_began_on(recipe: Recipe, begun: Path) -> None:
     assert fit(replace(recipe, trainer=replace(recipe.trainer, accelerator="auto")), begun).steps == 4
+
+
+def test_a_process_that_is_there_before_the_first_wrote_the_recipe_knows_its_run(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    prepare_run(tmp_path / "run", recipe, False, dict)
+    early = run_identity(recipe, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    prepare_run(tmp_path / "run", recipe, False, dict)
+    assert early == run_identity(recipe, tmp_path / "run")
 
 
 def test_a_run_that_was_never_saved_gives_way_to_a_corrected_one(recipe: Recipe, tmp_path: Path) -> None:

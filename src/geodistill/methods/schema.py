@@ -266,6 +266,8 @@ class Recipe:
         changed = {
             "optimizer.encoder_lr": self.optimizer.encoder_lr is not None,  # a rate may be taken away
             "optimizer.freeze": self.optimizer.freeze > 0,
+            "optimizer.layer_decay": self.optimizer.layer_decay is not None,
+            "schedule.encoder_end_lr_factor": self.schedule.encoder_end_lr_factor is not None,
             "losses.weighting": self.losses.weighting == "gradient_balance",
         }
         return {key: reason for key, given in changed.items() if given}

@@ -67,8 +67,7 @@ class Raster:
         self._sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
         self.source, self.path = ", ".join(self._sources), Path(self._sources[0])
         self.remote = any(map(is_remote, self._sources))
-        self._opened = (source, bands, overview, nodata)
-        opened = self._sources[0]
+        self._opened, opened = (source, bands, overview, nodata), self._sources[0]
         if not single:
             from geodistill.raster.stack import joined
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geodistill.errors import ArtifactError, DataError, check_name, first_line
 from geodistill.nn.weights import read_tensors
+from geodistill.offline import local_where_unreachable
 
 WORDS = "words"
 WORD_WIDTH = 128
@@ -137,7 +138,8 @@ def local_directory(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+        with local_where_unreachable():
+            return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ArtifactError(
             f"text encoder {name} cannot be fetched", "a directory, or a hub id with a connection",
@@ -251,7 +253,8 @@ def _fetch(file: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(_REPOSITORY, file))
+        with local_where_unreachable():
+            return Path(hf_hub_download(_REPOSITORY, file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ArtifactError(f"{file} cannot be fetched from {_REPOSITORY}", "a connection to the hub") from error
 

@@ -87,8 +87,12 @@ def compare_arms(
     given: dict[str, Any] = {"data.manifest": str(options.manifest), **accelerator_of(options.device)}
     if options.minutes is not None:
         given["trainer.max_hours"] = options.minutes / 60
-    steps = options.steps or _steps(load_recipe(arms[0], given, idle=True))
-    plans = {name: _plan_within(arm, given, steps) for name, arm in zip(names, arms, strict=True)}
+    read = [load_recipe(arm, given, idle=True) for arm in arms]
+    steps = options.steps or read[0].phase_steps + read[0].trainer.max_steps
+    plans = {
+        name: _plan_within(arm, given, steps, recipe.phase_steps)
+        for name, arm, recipe in zip(names, arms, read, strict=True)
+    }
     recipes = {name: recipe for name, (recipe, _) in plans.items()}
     starts = {name: lines[0] if lines else start_line(recipe) for name, (recipe, lines) in plans.items()}
     for name, recipe in recipes.items():
@@ -101,7 +105,8 @@ def compare_arms(
     for seed in options.seeds:  # arms in turn, so that a slow hour of the machine slows all
         for name, recipe in recipes.items():
             say(f"{name}, seed {seed}: {steps:,} steps")
-            runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options))
+            planned = ("schedule.warmup_steps",) if plans[name][1] else ()  # cut otherwise by an earlier version
+            runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options, planned))
             say(f"{name}, seed {seed}: done in {runs[name][-1].minutes:.1f} minutes")
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
@@ -111,13 +116,8 @@ def compare_arms(
     return verdict
 
 
-def _steps(recipe: Recipe) -> int:
-    return recipe.phase_steps + recipe.trainer.max_steps
-
-
-def _plan_within(arm: str, given: Mapping[str, Any], steps: int) -> tuple[Recipe, list[str]]:
+def _plan_within(arm: str, given: Mapping[str, Any], steps: int, before: int) -> tuple[Recipe, list[str]]:
     """Plan an arm with its steps on labels cut or drawn out to the budget, which other settings follow from."""
-    before = load_recipe(arm, given, idle=True).phase_steps
     if steps <= before:
         raise RecipeError(f"{steps} steps for a recipe with {before} before the labels", "more than those")
     return plan_recipe(arm, {**given, "trainer.max_steps": steps - before})
@@ -148,13 +148,15 @@ def seconds_before(run: Path, clock: Path) -> float:
 _RECOUNT = "remove it, and call again: the run stays, and is scored again"
 
 
-def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions) -> ArmRun:
-    """Train and score, as far as that is not done."""
+def _run(
+    recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions, planned: Sequence[str]
+) -> ArmRun:
+    """Train and score, as far as that is not done; a finished run may have other values of ``planned`` keys."""
     kept, clock = run / "counts.json", run.with_name(f"{run.name}.clock.json")
     recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
     finished = folder.is_finished(run, recipe)
     if finished or kept.is_file():
-        folder.refuse_other_run(run, recipe, "name another --out")
+        folder.refuse_other_run(run, recipe, "name another --out", planned)
     if not kept.is_file():
         seconds = seconds_before(run, clock)
         if not finished:

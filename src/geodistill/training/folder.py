@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_errors
+from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError, output_errors
 from geodistill.files import check_outputs, sha256_of, write_text
 from geodistill.folders import (
     empty_folder,
@@ -55,8 +56,10 @@ def run_identity(recipe: Recipe, run: Path) -> str:
 
     It stays that of the accelerator that the run began on, on whatever other it goes on.
     """
-    values, begun = recipe_dict(recipe), dict(_values(read_yaml(run / RECIPE, RecipeError)))
-    values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
+    values, file = recipe_dict(recipe), run / RECIPE
+    if file.is_file():  # of several processes one writes it, and another may be here before it, or on another machine
+        begun = dict(_values(read_yaml(file, RecipeError)))
+        values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -157,28 +160,34 @@ def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> Non
         )
 
 
-def refuse_other_run(run: Path, recipe: Recipe, mend: str) -> None:
+def refuse_other_run(run: Path, recipe: Recipe, mend: str, planned: Collection[str] = ()) -> None:
     """Make sure that a finished run is one of this recipe, on what its manifests and models are now.
+
+    Of a ``planned`` key, which follows from the others, another value is a warning.
 
     Raises:
         RecipeError: It is another.
         DataError: A file cannot be read.
     """
-    _refuse_other_recipe(run, recipe, mend)
+    _refuse_other_recipe(run, recipe, mend, planned)
     before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError).get("named")
     if changed := changed_input({"named": before or {}}, {"named": _describe_named(recipe), "images": {}}):
         raise RecipeError(f"{changed} has changed since the run in {run}", "what it was trained on", mend)
 
 
-def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str) -> None:
+def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str, planned: Collection[str] = ()) -> None:
     try:
         saved, asked = dict(_values(read_yaml(run / RECIPE, RecipeError))), dict(_values(recipe_dict(recipe)))
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
     for key in {**asked, **saved}:
         if key != _ACCELERATOR and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
-            what = f"{run} holds a run of another recipe ({key} was {saved.get(key)}, is {asked.get(key)})"
-            raise RecipeError(what, "the same recipe, to continue it", mend)
+            differs = f"{key} was {saved.get(key)}, is {asked.get(key)}"
+            if key not in planned:
+                what = f"{run} holds a run of another recipe ({differs})"
+                raise RecipeError(what, "the same recipe, to continue it", mend)
+            text = f"{run} is a finished run that an earlier version planned ({differs}); it is compared as it is"
+            warnings.warn(text, GeodistillWarning, stacklevel=2)
 
 
 def _values(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -136,8 +136,8 @@ def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
         chosen["data.unlabelled"] = recipe.data.manifest
     if not manifest.rows("val"):
         chosen["trainer.calibrate"] = False
-    if recipe.schedule.warmup_steps > recipe.trainer.max_steps // WARMUP:
-        chosen["schedule.warmup_steps"] = recipe.trainer.max_steps // WARMUP
+    if recipe.schedule.warmup_steps > (most := max(recipe.trainer.max_steps // WARMUP, 1)):
+        chosen["schedule.warmup_steps"] = most
     return chosen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentError, ArgumentTypeError
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
 from functools import cache, partial
@@ -24,9 +24,6 @@ if TYPE_CHECKING:  # both bring what takes seconds to import
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
-
-UNLABELLED = ("data.unlabelled", "data.unlabelled_from")
-"""Keys of images without labels that do nothing where no teacher is named."""
 
 _TYPES = {
     "int": "a whole number",
@@ -114,11 +111,12 @@ def load_recipe(
         raise _value_error(str(name or method), error) from error
     if idle:
         return recipe
-    left_aside = UNLABELLED if is_planned(config) else ()  # by the plan, which says so
+    left_aside = ("data.unlabelled",) if is_planned(config) else ()  # by the plan, which says so
     still = {key: reason for key, reason in recipe.idle_keys().items() if key not in left_aside}
     if not is_dataclass(config) and not _is_whole(data, known):  # a whole one was looked at when it was written
-        _refuse_idle(of_file.idle_keys(), written, before, still)
-    _refuse_idle(still, parsed, written, still)  # a flag may switch off what the file has settings for
+        in_file = {key: reason for key, reason in of_file.idle_keys().items() if key in still}
+        _refuse_idle(in_file, written, before, defaults)
+    _refuse_idle(still, parsed, written, defaults)  # a flag may switch off what the file has settings for
     return recipe
 
 
@@ -151,14 +149,14 @@ def _is_whole(data: dict[str, Any], known: set[str]) -> bool:
     return all(any(".".join(names[: n + 1]) in given for n in range(len(names))) for names in parts)
 
 
-def _refuse_idle(idle: Mapping[str, str], values: Namespace, before: Namespace, still: Collection[str]) -> None:
-    """Refuse a key that was changed and does nothing beside the others, nor beside what flags add to them.
+def _refuse_idle(idle: Mapping[str, str], values: Namespace, before: Namespace, defaults: Namespace) -> None:
+    """Refuse a key that was changed, but for one taken back to its default, and does nothing beside the others.
 
     Raises:
         RecipeError: There is one.
     """
     for key, reason in idle.items():
-        if key in still and values.get(key) != before.get(key):
+        if values.get(key) not in (before.get(key), defaults.get(key)):
             raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
 
 

@@ -138,6 +138,19 @@ def test_overrides_reach_the_runs_whose_recipe_has_the_key() -> None:
     assert fcn.key == plan("kda/II", "FCN", "full").key
 
 
+@pytest.mark.parametrize("of_row", [False, True])
+def test_keys_that_work_together_reach_a_row_in_which_each_alone_does_nothing(of_row: bool) -> None:
+    table, label = find_table("kda/IV"), "DCF(Ours)"
+
+    def schedule(**keys: str) -> Any:
+        given = {f"schedule.{key}": value for key, value in keys.items()}
+        planner = Planner("full", IDENTITIES, {} if of_row else given, {label: given} if of_row else {})
+        return planner.run(table, table.rows[label], 0).recipe.schedule
+
+    poly, warm = schedule(kind="poly", power="0.5"), schedule(warmup_steps="100", warmup_start="0.1")
+    assert (poly.kind, poly.power, warm.warmup_steps, warm.warmup_start) == ("poly", 0.5, 100, 0.1)
+
+
 def test_a_phase_that_a_run_does_not_have_stays_away() -> None:
     run = plan("kda/II", "KDA(Ours)", **{"trainer.max_steps": "3", "losses.phase.steps": "2"})
     first: Any = run.before[0].run.recipe

@@ -322,6 +322,8 @@ def test_hub_weights_of_every_row_are_looked_for_before_anything_is_run(
         (RecipeError, {"seeds": [1, 1]}, "distinct numbers"),
         (RecipeError, {"overrides": ["steps"]}, "KEY=VALUE"),
         (UnknownNameError, {"overrides": ["trainer.max_stepz=3"]}, "unknown recipe key.*trainer.max_steps"),
+        (RecipeError, {"overrides": ["losses.kd_temperature=4"]}, "kd_temperature, which does nothing: losses.weights"),
+        (RecipeError, {"overrides": ["all losses:teacher.cache_gb=1"]}, "cache_gb, which does nothing: teacher.cache"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(

@@ -11,6 +11,7 @@ from typing import Any
 from geodistill.methods.schema import Recipe
 from geodistill.papers.reproduce.row_recipe import (
     Settings,
+    idle_among,
     known_keys,
     load_row,
     put,
@@ -46,6 +47,7 @@ class TrainingRun:
         sets: The data sets it learns.
         before: The runs that it needs first.
         key: Hash of all that decides what it learns; equal runs have equal keys.
+        idle: What the user set and does nothing in it, each key with the reason.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TrainingRun:
     sets: tuple[str, ...]
     before: tuple[Prerequisite, ...]
     key: str
+    idle: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def folder(self) -> str:
@@ -126,7 +129,9 @@ class Planner:
         if self.scale == "smoke":
             flags += working_flags(step.recipe, flags, smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
         recipe = load_row(step.recipe, tuple(flags))
-        flags += working_flags(step.recipe, flags, {key: v for key, v in chosen.items() if _takes(recipe, key)})
+        taken = {key: value for key, value in chosen.items() if _takes(recipe, key)}
+        idle = idle_among(step.recipe, flags, taken)
+        flags += working_flags(step.recipe, flags, taken)
         recipe = load_row(step.recipe, tuple(flags))
         recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
         for earlier in before:
@@ -137,12 +142,12 @@ class Planner:
             "before": [(b.step.into, b.step.part, b.run.key) for b in before],
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        return TrainingRun(step.recipe, recipe, sets, before, digest[:12])
+        return TrainingRun(step.recipe, recipe, sets, before, digest[:12], idle)
 
 
 def _takes(recipe: Recipe, key: str) -> bool:
-    """Whether a user's override is for this run: a key that does something there; a missing phase keeps its 0 steps."""
-    if key not in known_keys(recipe) or key in recipe.idle_keys():
+    """Whether a user's override is for this run: a key that its recipe has; a missing phase keeps its 0 steps."""
+    if key not in known_keys(recipe):
         return False
     if key not in ("trainer.max_steps", "losses.phase.steps"):
         return True

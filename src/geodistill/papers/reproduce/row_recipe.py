@@ -99,9 +99,15 @@ def load_row(name: str, flags: tuple[str, ...], idle: bool = False) -> Recipe:
     return load_recipe(name, flags, idle=idle)
 
 
+def idle_among(name: str, flags: Sequence[str], more: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of ``more`` that do nothing beside the others and a row's own flags, each with the reason."""
+    idle = load_row(name, (*flags, *as_flags(more)), idle=True).idle_keys()
+    return {key: idle[key] for key in more if key in idle}
+
+
 def working_flags(name: str, flags: Sequence[str], more: Mapping[str, Any]) -> list[str]:
     """Return as flags what of ``more``, which is meant for many rows, does something beside a row's own."""
-    idle = load_row(name, (*flags, *as_flags(more)), idle=True).idle_keys()
+    idle = idle_among(name, flags, more)
     return as_flags({key: value for key, value in more.items() if key not in idle})
 
 

@@ -95,7 +95,8 @@ def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceO
 
     Raises:
         UnknownNameError: No such table or row, or no recipe of the table has an overridden key.
-        RecipeError: ``full`` without a root, no seed, or a row that cannot be run was asked for by name.
+        RecipeError: ``full`` without a root, no seed, a row that cannot be run was asked for by name, or an overridden
+            key does nothing in any run.
         DataError: The root does not hold a set that a row needs.
         ArtifactError: Weights of a row are not available.
         OutputError: ``out`` cannot be written, or holds another's table.
@@ -204,11 +205,10 @@ def _open(name: str, out: Path | str, options: ReproduceOptions) -> _Opened:
         return _Opened(table, out, source, reasons, labels, {}, keys.get("segmenter"))
     planner = Planner(options.scale, identities(source), keys, by_row, options.settings)
     runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
-    known = {
-        key for row in runs.values() for run in row.values() for one in run.chain() for key in known_keys(one.recipe)
-    }
-    for chosen in (keys, *by_row.values()) if runs else ():
-        _check_keys(chosen, known)
+    chains = {label: [one for run in row.values() for one in run.chain()] for label, row in runs.items()}
+    every = [one for chain in chains.values() for one in chain]
+    for label, chosen in {"": keys, **by_row}.items() if runs else ():
+        _check_reach(chosen, chains.get(label, every))
     return _Opened(table, out, source, reasons, labels, runs, None)
 
 
@@ -274,6 +274,16 @@ def _check_rows(table: Table, rows: Sequence[str], reasons: Mapping[str, str]) -
 def _check_keys(keys: Iterable[str], known: set[str]) -> None:
     for key in keys:
         check_name("recipe key", key, known, "see 'geodistill fit --print_config'")
+
+
+def _check_reach(keys: Iterable[str], runs: Sequence[TrainingRun]) -> None:
+    """Refuse keys that no run has, and those that do nothing in any that has them."""
+    known = [known_keys(one.recipe) for one in runs]
+    _check_keys(keys, set().union(*known))
+    for key in keys:
+        reasons = [one.idle.get(key) for one, has in zip(runs, known, strict=True) if key in has]
+        if all(reasons):
+            raise RecipeError(f"--set {key}, which does nothing: {reasons[0]}", "keys that change a run")
 
 
 def _words(table: Table, source: Source, layout: str | None = None) -> str:

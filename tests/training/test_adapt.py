@@ -51,6 +51,13 @@ def test_a_run_with_lora_leaves_an_ordinary_encoder_with_the_updates_in_it(town:
     assert all(value.abs().sum() > 0 for value in ups)
     for name, value in merge_lora(state, 2.0).items():
         torch.testing.assert_close(kept[name], value)
+    further = load_recipe(keys(town, lora=2, encoder_weights=str(tmp_path / "run")))
+    with pytest.raises(RecipeError, match=r"network\.lora with init; .*encoder_weights; .* decoder begins anew"):
+        build_method(replace(further, init=str(tmp_path / "run")), BuildContext(open_data(further).spec))
+    adapted = build_method(further, BuildContext(open_data(further).spec))
+    assert adapted.complete is not None
+    taken = adapted.complete(adapted.network.state_dict())
+    assert all(torch.equal(taken[f"encoder.{name}"], value) for name, value in kept.items())
 
 
 @pytest.mark.slow

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import yaml
 
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
+from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import GeodistillWarning, RecipeError
+from geodistill.evaluation.evaluate import place_counts
 from geodistill.evaluation.verdict import ArmRun
 from geodistill.methods.schema import Recipe
 from geodistill.training import arms, plan
@@ -23,6 +27,7 @@ from geodistill.training.fit import FitResult
 from geodistill.training.folder import prepare_run
 from geodistill.training.plan import plan_recipe
 from geodistill.training.recipe import load_recipe
+from towns import LEGEND, write_town
 
 ARMS = ("slow", "fast")
 
@@ -85,6 +90,34 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
 def _refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_corrected_masks_are_scored_again_where_nothing_was_learnt_from_them(
+    recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_town(tmp_path / "town")
+    town, out = tmp_path / "town/manifest.parquet", tmp_path / "out"
+    scan(town.parent, out=town, legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
+    manifest, options = Manifest.load(town), ArmsOptions(town, (0,))
+    compare_arms(recipes, out, options)
+    monkeypatch.setattr(arms, "fit", lambda *arguments: pytest.fail("trained again"))
+    test, val = (manifest.rows(split)[0].mask for split in ("test", "val"))
+    assert test is not None
+    assert val is not None
+    with rasterio.open(test, "r+") as mask:
+        mask.write(1 - mask.read().clip(0, 1))
+    said: list[str] = []
+    for _ in range(2):
+        compare_arms(recipes, out, options, said.append)
+    assert [line.partition(":")[0] for line in said if "scored again" in line] == ["slow-0", "fast-0"]
+    for name in ARMS:
+        counts = place_counts(out / f"{name}-0", manifest, "test")
+        kept = json.loads((out / f"{name}-0/counts.json").read_text())["counts"]
+        assert kept == {place: matrix.tolist() for place, matrix in counts.items()}
+    os.utime(val)
+    with pytest.raises(RecipeError, match=rf"{val.name} has changed since the run in .*slow-0 began; .*another --out"):
+        compare_arms(recipes, out, options)
 
 
 def test_minutes_are_those_of_all_calls_up_to_where_each_was_taken_up(

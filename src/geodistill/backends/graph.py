@@ -147,10 +147,12 @@ def write_graph(
                 verbose=False,
             )
     except (RuntimeError, ValueError) as error:
-        size = "any size" if 2 in axes else f"size {images.shape[-1]}"
-        raise ArtifactError(
-            f"the network cannot be exported at {size} ({first_line(error)})", "one that ONNX can hold"
-        ) from error
+        reason = first_line(error.__cause__ or error)  # torch's own line names a step, in colours
+        if 2 in axes:
+            what = f"the network cannot be exported at any size ({reason})"
+            raise ArtifactError(what, "one that is bound to no size", "export with a fixed --size") from error
+        what = f"the network cannot be exported at size {images.shape[-1]} ({reason})"
+        raise ArtifactError(what, "one that ONNX can hold") from error
     versions = {entry.domain or "ai.onnx": entry.version for entry in onnx.load(path).opset_import}
     if versions["ai.onnx"] != opset:
         raise RecipeError(f"opset {opset} (the exporter gave {versions['ai.onnx']})", f"another, such as {OPSET}")

@@ -115,7 +115,8 @@ class MultiLevelNeck(nn.Module):
         laterals = laterals * len(self.scales) if len(laterals) == 1 else laterals
         pyramid: list[Tensor] = []
         for level, conv, scale in zip(laterals, self.convs, self.scales, strict=True):
-            size = [max(int(side * scale), 1) for side in level.shape[-2:]]
+            above, below = scale.as_integer_ratio()  # a fraction's floor is traced as a constant
+            size = [max(side * above // below, 1) for side in level.shape[-2:]]
             pyramid.append(conv(resize(level, size)))
         return pyramid
 

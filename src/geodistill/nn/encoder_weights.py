@@ -51,8 +51,8 @@ def read_weights(path: Path | str) -> LocalWeights:
     Args:
         path: A ``.safetensors`` or ``.pt``/``.pth``/``.bin`` file of a timm or mit model; a directory with
             ``model.safetensors`` and perhaps ``config.json`` (keys ``architecture``, ``pad_type``, ``mean`` and ``std``
-            in 0..1); a directory that `Encoder.write` made; or a Segmenter directory, whose encoder is taken with its
-            Spec's normalisation.
+            in 0..1); a directory that `Encoder.write` made; or a Segmenter directory or a run with one, whose encoder
+            is taken with its Spec's normalisation.
 
     Raises:
         ArtifactError: Nothing is there, or it cannot be read as weights.
@@ -71,9 +71,11 @@ def describe_weights(path: Path | str) -> LocalWeights:
 
 
 def _weights_file(path: Path) -> Path:
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise ArtifactError(f"weights {file} do not exist", "a safetensors or pt file, or a directory with one")
+    places = (path, path / "segmenter")  # the second of a run
+    files = [place / "model.safetensors" for place in places] if path.is_dir() else [path]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ArtifactError(f"weights {files[0]} do not exist", "a safetensors or pt file, or a directory with one")
     return file
 
 

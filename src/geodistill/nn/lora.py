@@ -38,6 +38,9 @@ def insert_lora(encoder: nn.Module, rank: int) -> float:
     except ImportError as error:
         raise missing_extra("peft", "adapt") from error
     encoder.requires_grad_(False)
+    attentions: list[Any] = [module for module in encoder.modules() if hasattr(module, "qkv_bias_separate")]
+    for attention in attentions:  # timm then calls the layer qkv, whose weight alone it would read
+        attention.qkv_bias_separate = True
     config: Any = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names)
     inject_adapter_in_model(config, encoder, _NAME)
     return float(config.lora_alpha / config.r)

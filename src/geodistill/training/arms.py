@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
-from geodistill.training.fit import fit
+from geodistill.training.fit import fit, open_data
 from geodistill.training.plan import accelerator_of, plan_recipe, start_line
 from geodistill.training.recipe import load_recipe
 from geodistill.training.trainer import check_accelerator
@@ -106,7 +108,7 @@ def compare_arms(
         for name, recipe in recipes.items():
             say(f"{name}, seed {seed}: {steps:,} steps")
             planned = ("schedule.warmup_steps",) if plans[name][1] else ()  # cut otherwise by an earlier version
-            runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options, planned))
+            runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options, say, planned))
             say(f"{name}, seed {seed}: done in {runs[name][-1].minutes:.1f} minutes")
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
@@ -149,14 +151,25 @@ _RECOUNT = "remove it, and call again: the run stays, and is scored again"
 
 
 def _run(
-    recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions, planned: Sequence[str]
+    recipe: Recipe,
+    run: Path,
+    seed: int,
+    manifest: Manifest,
+    options: ArmsOptions,
+    say: Callable[[str], None],
+    planned: Sequence[str],
 ) -> ArmRun:
-    """Train and score, as far as that is not done; a finished run may have other values of ``planned`` keys."""
+    """Train and score, as far as that is not done on the images and masks as they are now.
+
+    A finished run may have other values of ``planned`` keys.
+    """
     kept, clock = run / "counts.json", run.with_name(f"{run.name}.clock.json")
     recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
     finished = folder.is_finished(run, recipe)
     if finished or kept.is_file():
-        folder.refuse_other_run(run, recipe, "name another --out", planned)
+        folder.refuse_other_run(
+            run, recipe, lambda: folder.describe_inputs(recipe, open_data(recipe)), "name another --out", planned
+        )
     if not kept.is_file():
         seconds = seconds_before(run, clock)
         if not finished:
@@ -169,9 +182,13 @@ def _run(
         about = read_object(kept)
     except DataError as error:
         raise DataError(error.received, error.expected, _RECOUNT) from error
-    if not about.get("counts") or about.get("split") != options.split:
+    stamps = json.dumps(folder.image_stamps(manifest.rows(options.split)))
+    scored = {"split": options.split, "images": hashlib.sha256(stamps.encode()).hexdigest()[:16]}
+    if not about.get("counts") or {key: about.get(key) for key in scored} != scored:
+        if about.get("counts") and about.get("split") == options.split:
+            say(f"{run.name}: scored again, as images or masks of {options.split} may have changed")
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
-        about |= {"split": options.split, "counts": {place: matrix.tolist() for place, matrix in counts.items()}}
+        about |= {**scored, "counts": {place: matrix.tolist() for place, matrix in counts.items()}}
         write_json(kept, about)
     try:
         matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.manifest import Manifest
+from geodistill.data.manifest import Manifest, Row
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError, output_errors
 from geodistill.files import check_outputs, sha256_of, write_text
@@ -127,7 +127,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         if finished:
             raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
         refuse_links(run, OURS)
-        _refuse_changed(run, describe)
+        _refuse_changed(run, describe, _MEND)
         return
     empty_folder(run)
     with output_errors(run):
@@ -144,24 +144,28 @@ def is_finished(run: Path, recipe: Recipe) -> bool:
 _MEND = "begin again with --restart (restart=True in Python), or name another output folder"
 
 
-def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> None:
+def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]], mend: str) -> None:
     try:
         before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError)
         changed = changed_input(before, describe())
     except (AttributeError, TypeError) as error:
-        raise RecipeError(f"{run / INPUTS} is not as it was written", "the file as fit wrote it", _MEND) from error
+        raise RecipeError(f"{run / INPUTS} is not as it was written", "the file as fit wrote it", mend) from error
     except RecipeError as error:
-        raise RecipeError(error.received, error.expected, _MEND) from error
+        raise RecipeError(error.received, error.expected, mend) from error
     if changed is not None:
         raise RecipeError(
             f"{changed} has changed since the run in {run} began",
             "what it has been trained on so far",
-            f"put it back, {_MEND}",
+            f"put it back, or {mend}",
         )
 
 
-def refuse_other_run(run: Path, recipe: Recipe, mend: str, planned: Collection[str] = ()) -> None:
-    """Make sure that a finished run is one of this recipe, on what its manifests and models are now.
+def refuse_other_run(
+    run: Path, recipe: Recipe, describe: Callable[[], Mapping[str, Any]], mend: str, planned: Collection[str] = ()
+) -> None:
+    """Make sure that a finished run is one of this recipe, on what its manifests, models and images are now.
+
+    ``describe`` is as for `prepare_run`.
 
     Of a ``planned`` key, which follows from the others, another value is a warning.
 
@@ -170,9 +174,7 @@ def refuse_other_run(run: Path, recipe: Recipe, mend: str, planned: Collection[s
         DataError: A file cannot be read.
     """
     _refuse_other_recipe(run, recipe, mend, planned)
-    before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError).get("named")
-    if changed := changed_input({"named": before or {}}, {"named": _describe_named(recipe), "images": {}}):
-        raise RecipeError(f"{changed} has changed since the run in {run}", "what it was trained on", mend)
+    _refuse_changed(run, describe, mend)
 
 
 def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str, planned: Collection[str] = ()) -> None:
@@ -235,8 +237,7 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     rows = [row for row in data.manifest.entries if row.split != "test"]
     if recipe.data.unlabelled is not None:
         rows += Manifest.load(recipe.data.unlabelled).entries
-    files = (str(path) for row in rows for path in (row.image, row.mask) if path is not None)
-    return {"named": described, "images": _image_stamps(files)}
+    return {"named": described, "images": image_stamps(rows)}
 
 
 def _describe_named(recipe: Recipe) -> dict[str, Any]:
@@ -265,10 +266,13 @@ def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str 
     return next((name for name in {**now, **before} if before.get(name) != now.get(name)), None)
 
 
-def _image_stamps(names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return a checksum of each file's stamp, by folder and name: short, since a set may have 100,000 images."""
+def image_stamps(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Return a checksum of the stamp of each file behind some images and their masks, by folder and name.
+
+    Checksums are short, and a set may have 100,000 images.
+    """
     stamps: dict[str, dict[str, int]] = {}
-    waiting = list(dict.fromkeys(names))
+    waiting = list(dict.fromkeys(str(path) for row in rows for path in (row.image, row.mask) if path is not None))
     for first in range(0, len(waiting), _TOGETHER):
         files = every_file(waiting[first : first + _TOGETHER])
         for file, stamp in zip(files, stamp_of(files), strict=True):

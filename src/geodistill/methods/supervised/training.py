@@ -147,7 +147,8 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         load("geodistill.nn.style_noise:add_style_noise")(module.encoder, network.style_noise)
     if network.lora is not None:
         if recipe.init is not None:
-            raise RecipeError("network.lora with init", "network.encoder_weights", "name that model there")
+            mend = "name that model there; its encoder is taken, and the decoder begins anew"
+            raise RecipeError("network.lora with init", "network.encoder_weights", mend)
         adapted = load("geodistill.nn.lora:insert_lora")(module.encoder, network.lora)
         method.complete = partial(load("geodistill.nn.lora:merge_lora"), scaling=adapted)
     if network.head_rates:

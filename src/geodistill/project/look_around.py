@@ -10,6 +10,7 @@ from pathlib import Path
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
+from geodistill.label.formats.vector_files import SUFFIXES, TEXT_SUFFIXES, usual_column
 from geodistill.label.formats.yolo_set import NAME_FILES
 from geodistill.project.fingerprints import MEMO, walk_links
 from geodistill.project.stage_records import FOLDER
@@ -23,8 +24,7 @@ FEWEST = 3
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
-_VECTORS = (".gpkg", ".shp", ".fgb", ".parquet")
-"""Suffixes of polygons that are no text."""
+_VECTORS = tuple(suffix for suffix in SUFFIXES if suffix not in TEXT_SUFFIXES)
 
 _NO_LABELS = ({"pixels", "area_m2"}, {"stac_version"}, {"rank", "uncertainty", "weak"})
 """Columns of polygons that are no labels: made of a map, the outlines of images, or tiles to label next."""
@@ -142,7 +142,7 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
     """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
-        if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
+        if name.lower().endswith(TEXT_SUFFIXES) and (kind := _format_of(folder / name)):
             kinds.append((folder / name, kind))
     vectors = [folder / name for name in names if name.lower().endswith(_VECTORS)]
     kinds += [(file, "geojson") for file in vectors[:_LOOKED_AT] if _holds_classes(file)]
@@ -191,14 +191,12 @@ def _holds_classes(file: Path) -> bool:
     import pyarrow as pa
     import pyogrio
 
-    from geodistill.label.formats.geo_features import CATEGORY_FIELDS
-
     try:
         kind, texts, count = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
         return False
     described = count > 1 and "location" not in texts and any(texts.values())
-    classed = described or any(name in texts for name in CATEGORY_FIELDS)
+    classed = described or usual_column(list(texts)) is not None
     return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)
 
 

@@ -144,10 +144,33 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
         write("points", square.centroid, kind="road")
     with pytest.raises(DataError, match="neither labels nor a model"):
         draft_project(tmp_path, tmp_path / "p.yaml")
-    write("roads", square, Klasse="road")
+    write("roads", square, **{"Klasse 1": "road", "width": 5.5})
     draft_project(tmp_path, tmp_path / "p.yaml")
     label = read_project(tmp_path / "p.yaml").stages["label"].settings
     assert (label["boxes"], label["format"], label["images"]) == (f"roads{suffix}", "geojson", "images")
+    assert label["category_field"] == "Klasse 1"
+    assert main(["run", str(tmp_path / "p.yaml"), "--until", "label"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "line", "said"),
+    [
+        ({"CLASS": ["a"], "name": ["b"]}, "", ""),
+        ({"width": [5.5]}, "# classes: [NAME]", "no column holds text"),
+        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "such as use, name"),
+    ],
+)
+def test_a_column_that_must_be_chosen_is_said(
+    tmp_path: Path, columns: dict[str, list[object]], line: str, said: str
+) -> None:
+    make_raster(tmp_path / "images" / "a.tif")
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    geopandas.GeoDataFrame(columns, geometry=[square], crs=32636).to_file(tmp_path / "b.geojson")
+    draft = draft_project(tmp_path, tmp_path / "p.yaml")
+    written = [text for text, _ in draft.lines if "category_field" in text or "classes" in text]
+    assert [text.strip() for text in written] == [line] * bool(line)
+    assert any(said in each for each in draft.chosen)
+    assert "category_field" not in read_project(tmp_path / "p.yaml").stages["label"].settings
 
 
 def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geodistill.errors import DataError, OutputError
 from geodistill.files import write_text
-from geodistill.project.look_around import SCENE_PIXELS, FolderContents, look_around
+from geodistill.project.look_around import SCENE_PIXELS, Annotation, FolderContents, class_columns, look_around
 from geodistill.project.project_file import is_address
 from geodistill.project.wiring import SIGN
 from geodistill.reading import parse_yaml
@@ -45,8 +45,7 @@ class ProjectDraft:
         relative = Path(os.path.relpath(path, self.path.absolute().parent)).as_posix()
         if relative.startswith((SIGN, "~")) or is_address(relative):  # else it would name no file of the folder
             relative = f"./{relative}"
-        plain = all(c.isalnum() or c in "/._-" for c in relative) and parse_yaml(relative, relative) == relative
-        return relative if plain else json.dumps(relative, ensure_ascii=False)
+        return _quoted(relative)
 
     @property
     def text(self) -> str:
@@ -103,6 +102,7 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add(f"  images: {draft.name(each.images)}", "what the boxes were drawn on")
         draft.add(f"  boxes: {draft.name(each.boxes)}", "their file or folder")
         draft.add(f"  format: {each.format}", "'geodistill label build --help' names them all")
+        _add_column(draft, each)
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
@@ -120,6 +120,28 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         if len(files) > _NAMED:
             draft.chosen.append(f"unlabelled images: {len(files) - _NAMED} more files")
     return labelled
+
+
+def _add_column(draft: ProjectDraft, boxes: Annotation) -> None:
+    """Add the column of the class of polygons, where its name says nothing; of several, a person chooses."""
+    columns = class_columns(boxes.boxes) if boxes.format == "geojson" else None
+    if columns is None:
+        return
+    if not columns:
+        draft.add("  # classes: [NAME]", "to be written: the one class of all, since no column holds text")
+        draft.chosen.append("to be written: classes, the one class of all polygons, since no column holds text")
+    elif len(columns) == 1:
+        draft.add(f"  category_field: {_quoted(columns[0])}", "the column of the class")
+    else:
+        named = ", ".join(map(_quoted, columns[:_NAMED]))
+        draft.add("  # category_field: COLUMN", f"to be written: the column of the class, such as {named}")
+        draft.chosen.append(f"to be written: category_field, the column of the class, such as {named}")
+
+
+def _quoted(text: str) -> str:
+    """Return a text for YAML, in quotes where it would be none without."""
+    plain = all(c.isalnum() or c in "/._-" for c in text) and parse_yaml(text, text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _legend_words(contents: FolderContents) -> str:

@@ -188,20 +188,36 @@ def _holds_classes(file: Path) -> bool:
 
     A lone polygon with any text may as well be a named area, and those with a location the outlines of images.
     """
-    import pyarrow as pa
-    import pyogrio
-
-    try:
-        kind, texts, count = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
-        return False
+    kind, texts, count = _layer(file)
     described = count > 1 and "location" not in texts and any(texts.values())
     classed = described or usual_column(list(texts)) is not None
     return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)
 
 
+def class_columns(file: Path) -> list[str] | None:
+    """Return the columns of text of a vector file, of which one may be the class.
+
+    ``None`` where one has a usual name, and for a file that cannot be read.
+    """
+    kind, texts, _ = _layer(file)
+    return [name for name, text in texts.items() if text] if kind and usual_column(list(texts)) is None else None
+
+
 def _layer(file: Path) -> tuple[str, dict[str, bool], int]:
-    """Return the kind of geometry of a file's only layer, of each column whether it holds text, and the features."""
+    """Return the kind of geometry of a file's only layer, of each column whether it holds text, and the features.
+
+    A file that cannot be read or has several layers has no kind and no column.
+    """
+    import pyarrow as pa
+    import pyogrio
+
+    try:
+        return _geoparquet(file) if file.suffix.lower() == ".parquet" else _only_layer(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
+        return "", {}, 0
+
+
+def _only_layer(file: Path) -> tuple[str, dict[str, bool], int]:
     import pyogrio
 
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
@@ -213,7 +229,7 @@ def _layer(file: Path) -> tuple[str, dict[str, bool], int]:
 
 
 def _geoparquet(file: Path) -> tuple[str, dict[str, bool], int]:
-    """Return as `_layer`; no kind where it is another table."""
+    """Return as `_layer`; no kind where it is a table of something else."""
     import pyarrow.parquet as pq
 
     about = pq.read_metadata(file)

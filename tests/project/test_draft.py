@@ -64,6 +64,39 @@ def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) ->
     wire(read_project(tmp_path / "all.yaml"))
 
 
+def test_tiles_below_a_scene_are_the_labelled_images_and_nothing_else(tmp_path: Path) -> None:
+    for number in range(3):
+        make_raster(tmp_path / "town" / "tiles" / f"{number}.tif")
+    make_raster(tmp_path / "town" / "city.tif", height=1500, width=1500)
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    geopandas.GeoDataFrame({"class": ["a"]}, geometry=[square], crs=32636).to_file(tmp_path / "town" / "b.gpkg")
+    draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    data = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    assert data["label"]["images"] == "town/tiles"
+    assert data["predict"]["scenes"] == ["town/city.tif"]
+    assert "scan-unlabelled" not in data
+    make_raster(tmp_path / "town" / "tiles" / "below" / "a.tif")  # read with the labelled ones
+    draft_project(tmp_path / "town", tmp_path / "q.yaml")
+    assert "scan-unlabelled" not in read_project(tmp_path / "q.yaml").stages
+
+
+def test_results_lie_beside_a_folder_that_holds_images_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    town = make_detection_set(tmp_path / "town", count=3)
+    for image in (town / "images").iterdir():
+        image.rename(town / image.name)
+    make_raster(town / "city.tif", height=1500, width=1500)
+    monkeypatch.chdir(town)
+    assert main(["init", "."]) == 0
+    assert "labelled too: city.tif; move it out of . where it has no boxes" in capsys.readouterr().out
+    project = read_project("project.yaml")
+    assert project.stages["label"].settings["images"] == "."
+    assert project.out.resolve() == tmp_path / "town-results"
+    (town / "city.tif").unlink()
+    assert main(["run", "project.yaml", "--until", "label"]) == 0
+
+
 def test_of_many_small_images_beside_labelled_ones_a_few_are_named(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=2)
     for number in range(9):

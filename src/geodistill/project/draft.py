@@ -68,7 +68,13 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
     draft = ProjectDraft(out)
     draft.add(f"# geodistill run {out.name}; add --dry to see what would run, and why")
     draft.add("seed: 0", "of every split and training")
-    if out.with_suffix("").exists():
+    read = [Path(os.path.abspath(place)) for place in _learnt_from(contents)]  # noqa: PTH100 - links stay
+    results = out.absolute().with_suffix("")
+    if around := [place for place in read if results.is_relative_to(place)]:
+        outermost = min(around, key=lambda place: len(place.parts))
+        results = outermost.with_name(f"{outermost.name}-results")
+        draft.add(f"out: {draft.name(results)}", "not among the images, which are read with all folders below")
+    elif results.exists():
         draft.add(f"out: {draft.name(out.with_name(f'{out.stem}-results'))}", f"not {out.stem}, which is there already")
     labelled = _add_data(draft, contents)
     model = _add_models(draft, contents, labelled)
@@ -80,6 +86,13 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
         draft.add("report:", "one page of all results")
     write_text(out, draft.text, errors="surrogateescape")
     return draft
+
+
+def _learnt_from(contents: FolderContents) -> list[Path]:
+    """Return the folders of images and boxes that the stages of data read."""
+    boxes = [] if contents.pairs else contents.annotations[:1]
+    pairs = [folder for pair in contents.pairs for folder in pair]
+    return [*pairs, *(place for each in boxes for place in (each.images, each.boxes)), *contents.images]
 
 
 def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
@@ -106,6 +119,9 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
+        if scenes := [str(scene) for scene in contents.scenes if scene.is_relative_to(each.images)]:
+            named = ", ".join(scenes[:_NAMED])
+            draft.chosen.append(f"labelled too: {named}; move it out of {each.images} where it has no boxes")
         draft.chosen += [f"left out: boxes {other.boxes} ({other.format})" for other in contents.annotations[1:]]
     if labelled:
         draft.add("check:", "broken files end the run here")

@@ -89,17 +89,19 @@ def look_around(root: Path) -> FolderContents:
     scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
-    small = [folder for folder, names in places.items() if not large.issuperset(folder / name for name in names)]
-    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, list(places))]
+    counts = {folder: sum(folder / name not in large for name in names) for folder, names in places.items()}
+    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, counts)]
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
-    annotations.sort(key=lambda each: (each in loose, each.images not in small, -len(rasters[each.images])))
+    annotations.sort(key=lambda each: (each in loose, not counts[each.images], -len(rasters[each.images])))
+    # Labelled images are looked for in subfolders too, so what lies there is no other set.
     used = {image for image, _ in pairs} | {each.images for each in annotations}
+    small = [f for f, count in counts.items() if count and not any(f.is_relative_to(place) for place in used)]
     contents = FolderContents(
         pairs=tuple(pairs),
         annotations=tuple(annotations),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
-        images=tuple(place for f in small if f not in used for place in _unlabelled(f, rasters[f], f in above, large)),
+        images=tuple(place for f in small for place in _unlabelled(f, rasters[f], f in above, large)),
         scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
         models=tuple(models),
         weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
@@ -138,7 +140,7 @@ def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: 
     return [folder / name for name in names if folder / name not in scenes]
 
 
-def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:
+def _annotations(folder: Path, names: Sequence[str], images: Mapping[Path, int]) -> Iterator[Annotation]:
     """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
@@ -151,7 +153,7 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             kinds.append((folder, kind))
     if kinds and images:
-        nearest = max(images, key=lambda place: _nearness(folder, place))
+        nearest = max(images, key=lambda place: _nearness(folder, place, images[place]))
         yield from (Annotation(place, kind, nearest) for place, kind in kinds)
 
 
@@ -159,9 +161,13 @@ def _may_hold_boxes(name: str) -> bool:
     return "readme" not in name.lower() and name not in NAME_FILES
 
 
-def _nearness(folder: Path, images: Path) -> tuple[int, bool]:
-    """Return how near two folders are, nearest largest: shared parts of their paths, then a usual name."""
-    return len(Path(os.path.commonpath([folder, images])).parts), images.name.lower() in IMAGE_FOLDERS
+def _nearness(folder: Path, images: Path, small: int) -> tuple[int, bool, bool, int]:
+    """Return how near images are to a folder of boxes, nearest largest, by the number of those that are no scenes.
+
+    First shared parts of their paths count, then whether there are others than scenes, then a usual name.
+    """
+    shared = len(Path(os.path.commonpath([folder, images])).parts)
+    return shared, small > 0, images.name.lower() in IMAGE_FOLDERS, small
 
 
 def _format_of(file: Path) -> str:

@@ -279,6 +279,31 @@ def test_boxes_of_yolo_are_found_behind_class_names_and_images_without_objects(t
         draft_project(tmp_path, tmp_path / "q.yaml")
 
 
+@pytest.mark.parametrize(
+    ("images", "boxes", "whole"),
+    [
+        ("images/{}", "labels/{}/{}.txt", ("images", "labels")),
+        ("{}/images", "{}/labels/{}.txt", (".", ".")),
+        ("images/{}", "annotations/instances_{}.json", ("images", "annotations")),
+        ("{}", "{}/_annotations.coco.json", (".", ".")),
+    ],
+)
+def test_train_val_and_test_are_one_set(tmp_path: Path, images: str, boxes: str, whole: tuple[str, str]) -> None:
+    for split in ("train", "val", "test"):
+        make_raster(tmp_path / "set" / images.format(split) / f"{split}.tif")
+        file = tmp_path / "set" / boxes.format(split, split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coco = json.dumps({"images": [], "annotations": [], "categories": []})
+        file.write_text("0 0.5 0.5 0.1 0.1\n" if file.suffix == ".txt" else coco, encoding="utf-8")
+    draft = draft_project(tmp_path / "set", tmp_path / "set" / "p.yaml")
+    data = yaml.safe_load(draft.text)
+    assert (data["label"]["images"], data["label"]["boxes"], data["label"]["split"]) == (*whole, "source")
+    assert "scan-unlabelled" not in data
+    make_raster(tmp_path / "set" / images.format("more") / "more.tif")  # no images of the set
+    data = yaml.safe_load(draft_project(tmp_path / "set", tmp_path / "set" / "q.yaml").text)
+    assert "split" not in data["label"]
+
+
 def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=2)
     make_raster(tmp_path / "p" / "predict" / "map.tif")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
+from geodistill.data.splits import source_split
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
+from geodistill.files import files_below
 from geodistill.label.formats.vector_files import SUFFIXES, TEXT_SUFFIXES, usual_column
 from geodistill.label.formats.yolo_set import NAME_FILES
 from geodistill.project.fingerprints import MEMO, walk_links
@@ -36,11 +38,16 @@ _LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Annotation:
-    """Boxes: their file or folder, their format, and the folder of their images."""
+    """Boxes: their file or folder, their format, and the folder of their images.
+
+    Attributes:
+        divided: Whether folders of the images are called train, val and test.
+    """
 
     boxes: Path
     format: str
     images: Path
+    divided: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,10 +97,12 @@ def look_around(root: Path) -> FolderContents:
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
     counts = {folder: sum(folder / name not in large for name in names) for folder, names in places.items()}
-    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, counts)]
+    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, counts)]
+    annotations = _whole_sets(parts, root, rasters)
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
-    annotations.sort(key=lambda each: (each in loose, not counts[each.images], -len(rasters[each.images])))
+    sizes = {each: sum(n for f, n in counts.items() if f.is_relative_to(each.images)) for each in annotations}
+    annotations.sort(key=lambda each: (each in loose, -sizes[each]))
     # Labelled images are looked for in subfolders too, so what lies there is no other set.
     used = {image for image, _ in pairs} | {each.images for each in annotations}
     small = [f for f, count in counts.items() if count and not any(f.is_relative_to(place) for place in used)]
@@ -153,21 +162,45 @@ def _annotations(folder: Path, names: Sequence[str], images: Mapping[Path, int])
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             kinds.append((folder, kind))
     if kinds and images:
-        nearest = max(images, key=lambda place: _nearness(folder, place, images[place]))
-        yield from (Annotation(place, kind, nearest) for place, kind in kinds)
+        for place, kind in kinds:
+            yield Annotation(place, kind, max(images, key=lambda near: _nearness(place, near, images[near])))
+
+
+def _whole_sets(parts: Sequence[Annotation], root: Path, rasters: Collection[Path]) -> list[Annotation]:
+    """Return annotations with those of train, val and test as one, where nothing else lies in the folders of all."""
+    sets: dict[tuple[str, Path], list[Annotation]] = {}
+    for part in parts:
+        place = part.boxes if part.boxes.is_dir() else part.boxes.parent
+        names = place.relative_to(root).parts
+        above = next((at for at, name in enumerate(names) if source_split(f"{name}/")), len(names))
+        sets.setdefault((part.format, root.joinpath(*names[:above])), []).append(part)
+    annotations: list[Annotation] = []
+    for (kind, boxes), members in sets.items():
+        images = Path(os.path.commonpath([each.images for each in members]))
+        splits = [source_split(f"{each.images.relative_to(images).as_posix()}/") for each in members]
+        others = [f for f in rasters if f.is_relative_to(images) and f not in {each.images for each in members}]
+        read = set() if members[0].boxes.is_dir() else set(files_below(boxes, (members[0].boxes.suffix.lower(),)))
+        whole = all(splits) and len(set(splits)) == len(members) > 1 and not others
+        if whole and kind != "geojson" and read <= {each.boxes for each in members}:
+            members = [Annotation(boxes, kind, images, len(members) == 3)]
+        annotations += members
+    return annotations
 
 
 def _may_hold_boxes(name: str) -> bool:
     return "readme" not in name.lower() and name not in NAME_FILES
 
 
-def _nearness(folder: Path, images: Path, small: int) -> tuple[int, bool, bool, int]:
-    """Return how near images are to a folder of boxes, nearest largest, by the number of those that are no scenes.
+def _nearness(boxes: Path, images: Path, small: int) -> tuple[int, bool, bool, bool, int]:
+    """Return how near a folder of images is to boxes, nearest largest, by the number of those that are no scenes.
 
-    First shared parts of their paths count, then whether there are others than scenes, then a usual name.
+    First shared parts of their paths count, then one name of a split, then whether there are others than scenes, then a
+    usual name.
     """
-    shared = len(Path(os.path.commonpath([folder, images])).parts)
-    return shared, small > 0, images.name.lower() in IMAGE_FOLDERS, small
+    shared = Path(os.path.commonpath([boxes, images]))
+    splits = [source_split(f"{each.relative_to(shared).as_posix()}/") for each in (boxes, images)]
+    usual = images.name.lower() in IMAGE_FOLDERS
+    return len(shared.parts), splits[0] == splits[1] != "", small > 0, usual, small
 
 
 def _format_of(file: Path) -> str:

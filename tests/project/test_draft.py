@@ -64,6 +64,39 @@ def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) ->
     wire(read_project(tmp_path / "all.yaml"))
 
 
+def test_tiles_below_a_scene_are_the_labelled_images_and_nothing_else(tmp_path: Path) -> None:
+    for number in range(3):
+        make_raster(tmp_path / "town" / "tiles" / f"{number}.tif")
+    make_raster(tmp_path / "town" / "city.tif", height=1500, width=1500)
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    geopandas.GeoDataFrame({"class": ["a"]}, geometry=[square], crs=32636).to_file(tmp_path / "town" / "b.gpkg")
+    draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    data = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    assert data["label"]["images"] == "town/tiles"
+    assert data["predict"]["scenes"] == ["town/city.tif"]
+    assert "scan-unlabelled" not in data
+    make_raster(tmp_path / "town" / "tiles" / "below" / "a.tif")  # read with the labelled ones
+    draft_project(tmp_path / "town", tmp_path / "q.yaml")
+    assert "scan-unlabelled" not in read_project(tmp_path / "q.yaml").stages
+
+
+def test_results_lie_beside_a_folder_that_holds_images_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    town = make_detection_set(tmp_path / "town", count=3)
+    for image in (town / "images").iterdir():
+        image.rename(town / image.name)
+    make_raster(town / "city.tif", height=1500, width=1500)
+    monkeypatch.chdir(town)
+    assert main(["init", "."]) == 0
+    assert "labelled too: city.tif; move it out of . where it has no boxes" in capsys.readouterr().out
+    project = read_project("project.yaml")
+    assert project.stages["label"].settings["images"] == "."
+    assert project.out.resolve() == tmp_path / "town-results"
+    (town / "city.tif").unlink()
+    assert main(["run", "project.yaml", "--until", "label"]) == 0
+
+
 def test_of_many_small_images_beside_labelled_ones_a_few_are_named(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=2)
     for number in range(9):
@@ -144,10 +177,33 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
         write("points", square.centroid, kind="road")
     with pytest.raises(DataError, match="neither labels nor a model"):
         draft_project(tmp_path, tmp_path / "p.yaml")
-    write("roads", square, Klasse="road")
+    write("roads", square, **{"Klasse 1": "road", "width": 5.5})
     draft_project(tmp_path, tmp_path / "p.yaml")
     label = read_project(tmp_path / "p.yaml").stages["label"].settings
     assert (label["boxes"], label["format"], label["images"]) == (f"roads{suffix}", "geojson", "images")
+    assert label["category_field"] == "Klasse 1"
+    assert main(["run", str(tmp_path / "p.yaml"), "--until", "label"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "line", "said"),
+    [
+        ({"CLASS": ["a"], "name": ["b"]}, "", ""),
+        ({"width": [5.5]}, "# classes: [NAME]", "no column holds text"),
+        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "such as use, name"),
+    ],
+)
+def test_a_column_that_must_be_chosen_is_said(
+    tmp_path: Path, columns: dict[str, list[object]], line: str, said: str
+) -> None:
+    make_raster(tmp_path / "images" / "a.tif")
+    square = shapely.box(500_000, 39_990, 500_010, 40_000)
+    geopandas.GeoDataFrame(columns, geometry=[square], crs=32636).to_file(tmp_path / "b.geojson")
+    draft = draft_project(tmp_path, tmp_path / "p.yaml")
+    written = [text for text, _ in draft.lines if "category_field" in text or "classes" in text]
+    assert [text.strip() for text in written] == [line] * bool(line)
+    assert any(said in each for each in draft.chosen)
+    assert "category_field" not in read_project(tmp_path / "p.yaml").stages["label"].settings
 
 
 def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path) -> None:
@@ -221,6 +277,31 @@ def test_boxes_of_yolo_are_found_behind_class_names_and_images_without_objects(t
         (tmp_path / "labels" / name).unlink()
     with pytest.raises(DataError, match="neither labels nor a model"):
         draft_project(tmp_path, tmp_path / "q.yaml")
+
+
+@pytest.mark.parametrize(
+    ("images", "boxes", "whole"),
+    [
+        ("images/{}", "labels/{}/{}.txt", ("images", "labels")),
+        ("{}/images", "{}/labels/{}.txt", (".", ".")),
+        ("images/{}", "annotations/instances_{}.json", ("images", "annotations")),
+        ("{}", "{}/_annotations.coco.json", (".", ".")),
+    ],
+)
+def test_train_val_and_test_are_one_set(tmp_path: Path, images: str, boxes: str, whole: tuple[str, str]) -> None:
+    for split in ("train", "val", "test"):
+        make_raster(tmp_path / "set" / images.format(split) / f"{split}.tif")
+        file = tmp_path / "set" / boxes.format(split, split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coco = json.dumps({"images": [], "annotations": [], "categories": []})
+        file.write_text("0 0.5 0.5 0.1 0.1\n" if file.suffix == ".txt" else coco, encoding="utf-8")
+    draft = draft_project(tmp_path / "set", tmp_path / "set" / "p.yaml")
+    data = yaml.safe_load(draft.text)
+    assert (data["label"]["images"], data["label"]["boxes"], data["label"]["split"]) == (*whole, "source")
+    assert "scan-unlabelled" not in data
+    make_raster(tmp_path / "set" / images.format("more") / "more.tif")  # no images of the set
+    data = yaml.safe_load(draft_project(tmp_path / "set", tmp_path / "set" / "q.yaml").text)
+    assert "split" not in data["label"]
 
 
 def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geodistill.errors import DataError, OutputError
 from geodistill.files import write_text
-from geodistill.project.look_around import SCENE_PIXELS, FolderContents, look_around
+from geodistill.project.look_around import SCENE_PIXELS, Annotation, FolderContents, class_columns, look_around
 from geodistill.project.project_file import is_address
 from geodistill.project.wiring import SIGN
 from geodistill.reading import parse_yaml
@@ -45,8 +45,7 @@ class ProjectDraft:
         relative = Path(os.path.relpath(path, self.path.absolute().parent)).as_posix()
         if relative.startswith((SIGN, "~")) or is_address(relative):  # else it would name no file of the folder
             relative = f"./{relative}"
-        plain = all(c.isalnum() or c in "/._-" for c in relative) and parse_yaml(relative, relative) == relative
-        return relative if plain else json.dumps(relative, ensure_ascii=False)
+        return _quoted(relative)
 
     @property
     def text(self) -> str:
@@ -69,7 +68,13 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
     draft = ProjectDraft(out)
     draft.add(f"# geodistill run {out.name}; add --dry to see what would run, and why")
     draft.add("seed: 0", "of every split and training")
-    if out.with_suffix("").exists():
+    read = [Path(os.path.abspath(place)) for place in _learnt_from(contents)]  # noqa: PTH100 - links stay
+    results = out.absolute().with_suffix("")
+    if around := [place for place in read if results.is_relative_to(place)]:
+        outermost = min(around, key=lambda place: len(place.parts))
+        results = outermost.with_name(f"{outermost.name}-results")
+        draft.add(f"out: {draft.name(results)}", "not among the images, which are read with all folders below")
+    elif results.exists():
         draft.add(f"out: {draft.name(out.with_name(f'{out.stem}-results'))}", f"not {out.stem}, which is there already")
     labelled = _add_data(draft, contents)
     model = _add_models(draft, contents, labelled)
@@ -81,6 +86,13 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
         draft.add("report:", "one page of all results")
     write_text(out, draft.text, errors="surrogateescape")
     return draft
+
+
+def _learnt_from(contents: FolderContents) -> list[Path]:
+    """Return the folders of images and boxes that the stages of data read."""
+    boxes = [] if contents.pairs else contents.annotations[:1]
+    pairs = [folder for pair in contents.pairs for folder in pair]
+    return [*pairs, *(place for each in boxes for place in (each.images, each.boxes)), *contents.images]
 
 
 def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
@@ -103,9 +115,15 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add(f"  images: {draft.name(each.images)}", "what the boxes were drawn on")
         draft.add(f"  boxes: {draft.name(each.boxes)}", "their file or folder")
         draft.add(f"  format: {each.format}", "'geodistill label build --help' names them all")
+        _add_column(draft, each)
+        if each.divided:
+            draft.add("  split: source", "train, val and test as their folders are called")
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
+        if scenes := [str(scene) for scene in contents.scenes if scene.is_relative_to(each.images)]:
+            named = ", ".join(scenes[:_NAMED])
+            draft.chosen.append(f"labelled too: {named}; move it out of {each.images} where it has no boxes")
         draft.chosen += [f"left out: boxes {other.boxes} ({other.format})" for other in contents.annotations[1:]]
     if labelled:
         draft.add("check:", "broken files end the run here")
@@ -120,6 +138,28 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         if len(files) > _NAMED:
             draft.chosen.append(f"unlabelled images: {len(files) - _NAMED} more files")
     return labelled
+
+
+def _add_column(draft: ProjectDraft, boxes: Annotation) -> None:
+    """Add the column of the class of polygons, where its name says nothing; of several, a person chooses."""
+    columns = class_columns(boxes.boxes) if boxes.format == "geojson" else None
+    if columns is None:
+        return
+    if not columns:
+        draft.add("  # classes: [NAME]", "to be written: the one class of all, since no column holds text")
+        draft.chosen.append("to be written: classes, the one class of all polygons, since no column holds text")
+    elif len(columns) == 1:
+        draft.add(f"  category_field: {_quoted(columns[0])}", "the column of the class")
+    else:
+        named = ", ".join(map(_quoted, columns[:_NAMED]))
+        draft.add("  # category_field: COLUMN", f"to be written: the column of the class, such as {named}")
+        draft.chosen.append(f"to be written: category_field, the column of the class, such as {named}")
+
+
+def _quoted(text: str) -> str:
+    """Return a text for YAML, in quotes where it would be none without."""
+    plain = all(c.isalnum() or c in "/._-" for c in text) and parse_yaml(text, text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _legend_words(contents: FolderContents) -> str:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
+from geodistill.data.splits import source_split
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
+from geodistill.files import files_below
+from geodistill.label.formats.vector_files import SUFFIXES, TEXT_SUFFIXES, usual_column
 from geodistill.label.formats.yolo_set import NAME_FILES
 from geodistill.project.fingerprints import MEMO, walk_links
 from geodistill.project.stage_records import FOLDER
@@ -23,8 +26,7 @@ FEWEST = 3
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
-_VECTORS = (".gpkg", ".shp", ".fgb", ".parquet")
-"""Suffixes of polygons that are no text."""
+_VECTORS = tuple(suffix for suffix in SUFFIXES if suffix not in TEXT_SUFFIXES)
 
 _NO_LABELS = ({"pixels", "area_m2"}, {"stac_version"}, {"rank", "uncertainty", "weak"})
 """Columns of polygons that are no labels: made of a map, the outlines of images, or tiles to label next."""
@@ -36,11 +38,16 @@ _LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Annotation:
-    """Boxes: their file or folder, their format, and the folder of their images."""
+    """Boxes: their file or folder, their format, and the folder of their images.
+
+    Attributes:
+        divided: Whether folders of the images are called train, val and test.
+    """
 
     boxes: Path
     format: str
     images: Path
+    divided: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,17 +96,21 @@ def look_around(root: Path) -> FolderContents:
     scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
-    small = [folder for folder, names in places.items() if not large.issuperset(folder / name for name in names)]
-    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, list(places))]
+    counts = {folder: sum(folder / name not in large for name in names) for folder, names in places.items()}
+    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, counts)]
+    annotations = _whole_sets(parts, root, rasters)
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
-    annotations.sort(key=lambda each: (each in loose, each.images not in small, -len(rasters[each.images])))
+    sizes = {each: sum(n for f, n in counts.items() if f.is_relative_to(each.images)) for each in annotations}
+    annotations.sort(key=lambda each: (each in loose, -sizes[each]))
+    # Labelled images are looked for in subfolders too, so what lies there is no other set.
     used = {image for image, _ in pairs} | {each.images for each in annotations}
+    small = [f for f, count in counts.items() if count and not any(f.is_relative_to(place) for place in used)]
     contents = FolderContents(
         pairs=tuple(pairs),
         annotations=tuple(annotations),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
-        images=tuple(place for f in small if f not in used for place in _unlabelled(f, rasters[f], f in above, large)),
+        images=tuple(place for f in small for place in _unlabelled(f, rasters[f], f in above, large)),
         scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
         models=tuple(models),
         weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
@@ -138,11 +149,11 @@ def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: 
     return [folder / name for name in names if folder / name not in scenes]
 
 
-def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:
+def _annotations(folder: Path, names: Sequence[str], images: Mapping[Path, int]) -> Iterator[Annotation]:
     """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
-        if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
+        if name.lower().endswith(TEXT_SUFFIXES) and (kind := _format_of(folder / name)):
             kinds.append((folder / name, kind))
     vectors = [folder / name for name in names if name.lower().endswith(_VECTORS)]
     kinds += [(file, "geojson") for file in vectors[:_LOOKED_AT] if _holds_classes(file)]
@@ -151,17 +162,45 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             kinds.append((folder, kind))
     if kinds and images:
-        nearest = max(images, key=lambda place: _nearness(folder, place))
-        yield from (Annotation(place, kind, nearest) for place, kind in kinds)
+        for place, kind in kinds:
+            yield Annotation(place, kind, max(images, key=lambda near: _nearness(place, near, images[near])))
+
+
+def _whole_sets(parts: Sequence[Annotation], root: Path, rasters: Collection[Path]) -> list[Annotation]:
+    """Return annotations with those of train, val and test as one, where nothing else lies in the folders of all."""
+    sets: dict[tuple[str, Path], list[Annotation]] = {}
+    for part in parts:
+        place = part.boxes if part.boxes.is_dir() else part.boxes.parent
+        names = place.relative_to(root).parts
+        above = next((at for at, name in enumerate(names) if source_split(f"{name}/")), len(names))
+        sets.setdefault((part.format, root.joinpath(*names[:above])), []).append(part)
+    annotations: list[Annotation] = []
+    for (kind, boxes), members in sets.items():
+        images = Path(os.path.commonpath([each.images for each in members]))
+        splits = [source_split(f"{each.images.relative_to(images).as_posix()}/") for each in members]
+        others = [f for f in rasters if f.is_relative_to(images) and f not in {each.images for each in members}]
+        read = set() if members[0].boxes.is_dir() else set(files_below(boxes, (members[0].boxes.suffix.lower(),)))
+        whole = all(splits) and len(set(splits)) == len(members) > 1 and not others
+        if whole and kind != "geojson" and read <= {each.boxes for each in members}:
+            members = [Annotation(boxes, kind, images, len(members) == 3)]
+        annotations += members
+    return annotations
 
 
 def _may_hold_boxes(name: str) -> bool:
     return "readme" not in name.lower() and name not in NAME_FILES
 
 
-def _nearness(folder: Path, images: Path) -> tuple[int, bool]:
-    """Return how near two folders are, nearest largest: shared parts of their paths, then a usual name."""
-    return len(Path(os.path.commonpath([folder, images])).parts), images.name.lower() in IMAGE_FOLDERS
+def _nearness(boxes: Path, images: Path, small: int) -> tuple[int, bool, bool, bool, int]:
+    """Return how near a folder of images is to boxes, nearest largest, by the number of those that are no scenes.
+
+    First shared parts of their paths count, then one name of a split, then whether there are others than scenes, then a
+    usual name.
+    """
+    shared = Path(os.path.commonpath([boxes, images]))
+    splits = [source_split(f"{each.relative_to(shared).as_posix()}/") for each in (boxes, images)]
+    usual = images.name.lower() in IMAGE_FOLDERS
+    return len(shared.parts), splits[0] == splits[1] != "", small > 0, usual, small
 
 
 def _format_of(file: Path) -> str:
@@ -188,22 +227,36 @@ def _holds_classes(file: Path) -> bool:
 
     A lone polygon with any text may as well be a named area, and those with a location the outlines of images.
     """
-    import pyarrow as pa
-    import pyogrio
-
-    from geodistill.label.formats.geo_features import CATEGORY_FIELDS
-
-    try:
-        kind, texts, count = _geoparquet(file) if file.suffix.lower() == ".parquet" else _layer(file)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
-        return False
+    kind, texts, count = _layer(file)
     described = count > 1 and "location" not in texts and any(texts.values())
-    classed = described or any(name in texts for name in CATEGORY_FIELDS)
+    classed = described or usual_column(list(texts)) is not None
     return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)
 
 
+def class_columns(file: Path) -> list[str] | None:
+    """Return the columns of text of a vector file, of which one may be the class.
+
+    ``None`` where one has a usual name, and for a file that cannot be read.
+    """
+    kind, texts, _ = _layer(file)
+    return [name for name, text in texts.items() if text] if kind and usual_column(list(texts)) is None else None
+
+
 def _layer(file: Path) -> tuple[str, dict[str, bool], int]:
-    """Return the kind of geometry of a file's only layer, of each column whether it holds text, and the features."""
+    """Return the kind of geometry of a file's only layer, of each column whether it holds text, and the features.
+
+    A file that cannot be read or has several layers has no kind and no column.
+    """
+    import pyarrow as pa
+    import pyogrio
+
+    try:
+        return _geoparquet(file) if file.suffix.lower() == ".parquet" else _only_layer(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pa.ArrowException, OSError, ValueError):
+        return "", {}, 0
+
+
+def _only_layer(file: Path) -> tuple[str, dict[str, bool], int]:
     import pyogrio
 
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
@@ -215,7 +268,7 @@ def _layer(file: Path) -> tuple[str, dict[str, bool], int]:
 
 
 def _geoparquet(file: Path) -> tuple[str, dict[str, bool], int]:
-    """Return as `_layer`; no kind where it is another table."""
+    """Return as `_layer`; no kind where it is a table of something else."""
     import pyarrow.parquet as pq
 
     about = pq.read_metadata(file)

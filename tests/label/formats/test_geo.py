@@ -146,9 +146,12 @@ def test_where_the_class_stands(tmp_path: Path) -> None:
     assert categories({"name": ["High Street 1"], "use": ["shed"]}, category_field="use") == ["shed"]
     assert categories({"osm_id": [5]}, categories=["building"]) == ["building"]
     assert categories({"class": ["tree"]}, categories=["building"]) == [], "a column of classes is believed"
+    assert categories({"CLASS": ["tree"]}) == ["tree"], "as DBF files have it"
+    assert categories({"CATEGORY": ["tree"], "class": ["oak"]}) == ["oak"], "the usual name itself goes first"
+    assert categories({"CLASS": ["tree"]}, categories=["building"]) == []
     with pytest.raises(UnknownNameError, match=r"unknown column 'usage'.*use"):
         categories({"use": ["shed"]}, category_field="usage")
-    with pytest.raises(DataError, match=r"has the columns osm_id.*--category-field, .*single class with --classes"):
+    with pytest.raises(DataError, match=r"has the columns osm_id.*--category-field \(category_field .*single class"):
         categories({"osm_id": [5]})
     with pytest.raises(DataError, match=r"b\.geojson:object 1 has no use"):
         categories({"use": [None], "n": [1]}, category_field="use")

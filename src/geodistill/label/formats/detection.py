@@ -34,6 +34,7 @@ from geodistill.label.formats.raw_boxes import (
     ReadOptions,
     ReadResult,
 )
+from geodistill.label.formats.vector_files import SUFFIXES
 from geodistill.lazy import choose
 
 FORMATS: Mapping[str, str] = {
@@ -54,7 +55,7 @@ FIELDS = ("geojson", "hrsc")
 """Formats in which a person may say where an object's class stands."""
 
 
-_BOX_FILES = (".json", ".geojson", ".gpkg", ".fgb", ".parquet", ".shp", ".xml", ".txt")
+_BOX_FILES = (*SUFFIXES, ".xml", ".txt")
 
 
 def read_boxes(

@@ -20,7 +20,7 @@ from geodistill.errors import DataError
 from geodistill.files import files_below, stored_in
 from geodistill.label.annotated_masks import mask_of
 from geodistill.label.boxes import Kind, kind_of_corners
-from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
+from geodistill.label.formats.geo_features import Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Picture,
@@ -29,6 +29,7 @@ from geodistill.label.formats.raw_boxes import (
     ReadOptions,
     ReadResult,
 )
+from geodistill.label.formats.vector_files import CATEGORY_FIELDS, SUFFIXES
 from geodistill.raster import Grid
 from geodistill.raster.grid import crs_name
 
@@ -64,6 +65,8 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
+        if features.column not in (None, options.category_field, *CATEGORY_FIELDS):
+            result.reading = "the class in a column of a usual name in any case"
         result.unmatched += features.lost
         result.faults += features.faults
         matched: set[int] = set()

@@ -19,12 +19,8 @@ import shapely
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.label.formats.per_image import difficulty
 from geodistill.label.formats.raw_boxes import ReadOptions
+from geodistill.label.formats.vector_files import CATEGORY_FIELDS, TEXT_SUFFIXES, usual_column
 from geodistill.reading import ANNOTATION_BYTES, read_json
-
-SUFFIXES = (".geojson", ".json", ".gpkg", ".fgb", ".parquet", ".shp")
-"""Of the files that are looked for in a folder; a file that is named may be any that GDAL reads."""
-CATEGORY_FIELDS = ("category", "class", "label", "class_name")
-"""Columns that are looked for, in this order, where none is named."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class Features:
     Attributes:
         file: The file.
         crs: Its CRS.
+        column: The column of the class, or ``None`` where it has none.
         items: Its polygons.
         lost: Features that have none, with the reason.
         faults: What is wrong with those that cannot be used.
@@ -51,6 +48,7 @@ class Features:
 
     file: Path
     crs: Any
+    column: str | None = None
     items: list[Feature] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     faults: list[DataError] = field(default_factory=list)
@@ -69,7 +67,9 @@ def read_features(file: Path, options: ReadOptions) -> Features:
         return features
     if table.crs is None:
         raise DataError(f"{file} has no CRS", "coordinates that say where on the ground they lie", "save it with a CRS")
-    categories = _column(table, file, options)
+    features.column = _column(table, file, options)
+    # A single class needs no column.
+    categories = [*(options.categories or ())] * len(table) if features.column is None else list(table[features.column])
     difficult = list(table["difficult"]) if "difficult" in table.columns else [None] * len(table)
     for n, (geometry, category, hard) in enumerate(zip(table.geometry, categories, difficult, strict=True), 1):
         source = f"{file}:object {n}"
@@ -120,7 +120,7 @@ def _table(file: Path) -> geopandas.GeoDataFrame:
         KeyError,
         OverflowError,
     ) as error:
-        if file.suffix.lower() in (".geojson", ".json"):
+        if file.suffix.lower() in TEXT_SUFFIXES:
             read_json(file, ANNOTATION_BYTES)  # names the line, where the text itself is malformed
         reason = " ".join(str(error).split())
         raise DataError(f"{file} cannot be read ({reason[:200]})", "a vector file that GDAL reads") from error
@@ -134,22 +134,21 @@ def _layer(file: Path) -> Any:
     return pyogrio.read_dataframe(file, layer=layers[0], on_invalid="ignore")
 
 
-def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> list[Any]:
-    """Return the class of each feature, ``None`` or NaN where a cell is empty."""
+def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> str | None:
+    """Return the column of the class; ``None`` where there is none, and none is needed for a single class."""
     columns = [str(name) for name in table.columns if name != table.geometry.name]
     name = options.category_field
     if name is not None and name not in columns:
         raise UnknownNameError("column", name, columns, f"see the columns of {file}")
-    name = name or next((known for known in CATEGORY_FIELDS if known in columns), None)
-    if name is None and options.categories is not None and len(options.categories) == 1:
-        return [options.categories[0]] * len(table)  # a single class needs no column
-    if name is None:
+    name = name or usual_column(columns)
+    if name is None and (options.categories is None or len(options.categories) != 1):
         raise DataError(
             f"{file} has the columns {', '.join(columns) or '(none)'}",
             f"one of {', '.join(CATEGORY_FIELDS)}",
-            "name the column of the class with --category-field, or a single class with --classes",
+            "name the column of the class with --category-field (category_field in a project), or a single class with"
+            " --classes",
         )
-    return list(table[name])
+    return name
 
 
 def _text(value: Any, categories: Collection[str] = ()) -> str:

@@ -100,6 +100,9 @@ def test_corrected_masks_are_scored_again_where_nothing_was_learnt_from_them(
     town, out = tmp_path / "town/manifest.parquet", tmp_path / "out"
     scan(town.parent, out=town, legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     manifest, options = Manifest.load(town), ArmsOptions(town, (0,))
+    slow = yaml.safe_load(Path(recipes[0]).read_text())
+    slow["data"]["batch_size"] = "auto"  # the run keeps the number
+    Path(recipes[0]).write_text(yaml.safe_dump(slow))
     compare_arms(recipes, out, options)
     monkeypatch.setattr(arms, "fit", lambda *arguments: pytest.fail("trained again"))
     test, val = (manifest.rows(split)[0].mask for split in ("test", "val"))

@@ -22,6 +22,7 @@ from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
+from geodistill.training.batch_size import with_batch_size
 from geodistill.training.fit import fit, open_data
 from geodistill.training.plan import accelerator_of, plan_recipe, start_line
 from geodistill.training.recipe import load_recipe
@@ -167,6 +168,8 @@ def _run(
     recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
     finished = folder.is_finished(run, recipe)
     if finished or kept.is_file():
+        if recipe.data.batch_size == "auto":
+            recipe = with_batch_size(recipe, run, restart=False)
         folder.refuse_other_run(
             run, recipe, lambda: folder.describe_inputs(recipe, open_data(recipe)), "name another --out", planned
         )

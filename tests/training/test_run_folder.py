@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
 from geodistill.folders import foreign_files, hold_folder, mark_folder, remove
 from geodistill.methods.schema import Recipe
+from geodistill.training import folder as run_folder
 from geodistill.training.fit import fit
 from geodistill.training.folder import prepare_run, run_identity
 from geodistill.training.recipe import load_recipe, recipe_dict
@@ -91,14 +93,21 @@ def test_restart_removes_a_run_and_nothing_else(recipe: Recipe, begun: Path) -> 
     assert foreign_files(begun, ["test"]) == []
 
 
-def test_a_run_whose_recipe_lacks_a_key_is_of_another(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_of_a_version_without_a_key_goes_on_where_the_key_has_its_default(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_key(recipe: Recipe) -> dict[str, Any]:
+        values = recipe_dict(recipe)
+        assert values["data"].pop("hollow") == 0
+        return values
+
     run = tmp_path / "run"
-    fit(recipe, run)
-    saved = yaml.safe_load((run / "recipe.yaml").read_text())
-    assert saved["trainer"].pop("max_hours", "absent") is None
-    (run / "recipe.yaml").write_text(yaml.safe_dump(saved))
-    with pytest.raises(RecipeError, match="another recipe"):
-        fit(recipe, run)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(run_folder, "recipe_dict", without_a_key)
+        assert fit_killed(recipe, run, 1, "after")
+    with pytest.raises(RecipeError, match=r"another recipe \(data.hollow was 0.0, is 0.5\)"):
+        fit(replace(recipe, data=replace(recipe.data, hollow=0.5)), run)
+    assert fit(recipe, run).steps == 4
 
 
 def test_a_run_goes_on_on_another_accelerator_than_it_began_on(recipe: Recipe, begun: Path) -> None:

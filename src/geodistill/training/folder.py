@@ -54,12 +54,11 @@ OURS = (
 def run_identity(recipe: Recipe, run: Path) -> str:
     """Return what a run's checkpoints are known by: runs of one recipe on one set of inputs are the same run.
 
-    It stays that of the accelerator that the run began on, on whatever other it goes on.
+    It stays that of the recipe that the run began with, on whatever accelerator and in whatever version it goes on.
     """
-    values, file = recipe_dict(recipe), run / RECIPE
-    if file.is_file():  # of several processes one writes it, and another may be here before it, or on another machine
-        begun = dict(_values(read_yaml(file, RecipeError)))
-        values["trainer"]["accelerator"] = begun.get(_ACCELERATOR, recipe.trainer.accelerator)
+    file = run / RECIPE
+    # Of several processes one writes it, and another may be here before it, or on another machine.
+    values = read_yaml(file, RecipeError) if file.is_file() else recipe_dict(recipe)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -182,6 +181,9 @@ def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str, planned: Collecti
         saved, asked = dict(_values(read_yaml(run / RECIPE, RecipeError))), dict(_values(recipe_dict(recipe)))
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
+    # A version that did not know a key trained as its default does.
+    defaults = dict(_values(recipe_dict(type(recipe)())))
+    saved = {key: value for key, value in defaults.items() if key in asked} | saved
     for key in {**asked, **saved}:
         if key != _ACCELERATOR and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
             differs = f"{key} was {saved.get(key)}, is {asked.get(key)}"

@@ -78,16 +78,7 @@ def find_pairs(
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
     layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
-        files = image_files(image_place)
-        if mask_place is None:
-            candidates = _mask_names(files)
-            files = sorted(set(files).difference(candidates))
-        else:
-            candidates = image_files(mask_place)
-        if mask_place is not None and image_place.is_file() and mask_place.is_file():
-            pairs: list[tuple[Path, Path | None]] = [(image_place, mask_place)]
-        else:
-            pairs = _pair(files, image_place, candidates, mask_place or image_place)
+        pairs, candidates = _pair_place(image_place, mask_place)
         taken = {mask for _, mask in pairs if mask}
         layout.pairs += [pair for pair in pairs if fnmatch(pair[0].name, include)]
         layout.masks_without_image += [m for m in candidates if m not in taken]
@@ -123,6 +114,16 @@ def find_mask_places(images: Sequence[Path]) -> list[Path]:
     """Return the folders of masks that `find_pairs` takes for places of images where none are named."""
     roots = [Path(os.path.abspath(place)) for place in images if place.is_dir()]  # noqa: PTH100 - as find_pairs does
     return [masks for root in roots for _, masks in _nests(root, beside=True) if masks is not None]
+
+
+def find_labelled(folder: Path) -> list[tuple[Path, Path | None, list[Path]]]:
+    """Return the places that `find_pairs` sees in a folder, that of their masks, and their images that have one.
+
+    Raises:
+        DataError: Two files compete for one name.
+    """
+    places = _nests(Path(os.path.abspath(folder)), beside=True)  # noqa: PTH100 - as find_pairs does
+    return [(images, masks, [i for i, mask in _pair_place(images, masks)[0] if mask]) for images, masks in places]
 
 
 def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
@@ -190,6 +191,18 @@ def _mask_names(files: Sequence[Path]) -> list[Path]:
         if any((file.parent, base + ending.lower()) in known for base in bases for ending in IMAGE_ENDINGS):
             masks.append(file)
     return masks
+
+
+def _pair_place(images: Path, masks: Path | None) -> tuple[list[tuple[Path, Path | None]], list[Path]]:
+    """Return the pairs of one place, and all that may be masks; without a place of masks they lie among the images."""
+    files = image_files(images)
+    if masks is None:
+        candidates = _mask_names(files)
+        return _pair(sorted(set(files).difference(candidates)), images, candidates, images), candidates
+    candidates = image_files(masks)
+    if images.is_file() and masks.is_file():
+        return [(images, masks)], candidates
+    return _pair(files, images, candidates, masks), candidates
 
 
 def _pair(

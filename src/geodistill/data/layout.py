@@ -158,7 +158,8 @@ def _masks_beside(folder: Path) -> Path | None:
 
 def _mask_folders(parent: Path) -> list[Path]:
     """Return the folders of masks in a folder, in the order of `MASK_FOLDERS`."""
-    below = {f.name.lower(): f for f in sorted(parent.iterdir()) if f.is_dir()}
+    names = [name for name in sorted(os.listdir(parent)) if name.lower() in MASK_FOLDERS]  # noqa: PTH208 - of thousands
+    below = {name.lower(): parent / name for name in names if (parent / name).is_dir()}
     return [below[name] for name in MASK_FOLDERS if name in below and image_files(below[name])]
 
 
@@ -208,6 +209,8 @@ def _pair_place(images: Path, masks: Path | None) -> tuple[list[tuple[Path, Path
 def _pair(
     images: Sequence[Path], image_root: Path, masks: Sequence[Path], mask_root: Path
 ) -> list[tuple[Path, Path | None]]:
+    if not masks:
+        return [(image, None) for image in images]
     index: dict[tuple[Path, str], Path] = {}
     for mask in masks:
         key = (_below(mask, mask_root), mask.stem.lower())

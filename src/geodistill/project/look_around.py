@@ -140,7 +140,7 @@ def _images(names: Sequence[str]) -> list[str]:
 
 
 def _masked(folders: Iterable[Path]) -> Iterator[MaskedImages]:
-    """Yield what `data scan` would take of each folder, those above first; no folder is taken twice."""
+    """Yield what `data scan` would take of each folder, those above first; no folder is taken both_masks."""
     named = {Path(os.path.abspath(folder)): folder for folder in folders}  # noqa: PTH100 - links stay
     taken: set[Path] = set()
     for folder in named:
@@ -148,8 +148,8 @@ def _masked(folders: Iterable[Path]) -> Iterator[MaskedImages]:
             holding = {file.parent for file in files}
             # What lies outside the folders, such as in results, is not taken; two sets of masks are no images.
             places = holding if masks is None else holding | {masks}
-            twice = masks is not None and images.name.lower() in MASK_FOLDERS
-            if not files or twice or not taken.isdisjoint(places) or not places <= named.keys():
+            both_masks = masks is not None and images.name.lower() in MASK_FOLDERS
+            if not files or both_masks or not taken.isdisjoint(places) or not places <= named.keys():
                 continue
             taken |= places
             place = named[images if masks else Path(os.path.commonpath(holding))]

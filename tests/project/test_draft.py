@@ -50,9 +50,9 @@ def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=3)
-    for name in ("a", "b"):
-        make_raster(tmp_path / "town" / "masks" / f"{name}.tif", channels=1)
-        make_raster(tmp_path / "more" / f"{name}.tif")
+    for image in sorted((tmp_path / "town" / "images").iterdir()):
+        make_raster(tmp_path / "town" / "masks" / f"{image.stem}.tif", channels=1)
+        make_raster(tmp_path / "more" / image.name)
     (tmp_path / "legend.yaml").write_text("classes: [a, b]\n", encoding="utf-8")
     draft = draft_project(tmp_path, tmp_path / "all.yaml")
     data = yaml.safe_load((tmp_path / "all.yaml").read_text(encoding="utf-8"))

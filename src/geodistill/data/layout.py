@@ -78,16 +78,7 @@ def find_pairs(
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
     layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
-        files = image_files(image_place)
-        if mask_place is None:
-            candidates = _mask_names(files)
-            files = sorted(set(files).difference(candidates))
-        else:
-            candidates = image_files(mask_place)
-        if mask_place is not None and image_place.is_file() and mask_place.is_file():
-            pairs: list[tuple[Path, Path | None]] = [(image_place, mask_place)]
-        else:
-            pairs = _pair(files, image_place, candidates, mask_place or image_place)
+        pairs, candidates = _pair_place(image_place, mask_place)
         taken = {mask for _, mask in pairs if mask}
         layout.pairs += [pair for pair in pairs if fnmatch(pair[0].name, include)]
         layout.masks_without_image += [m for m in candidates if m not in taken]
@@ -125,6 +116,16 @@ def find_mask_places(images: Sequence[Path]) -> list[Path]:
     return [masks for root in roots for _, masks in _nests(root, beside=True) if masks is not None]
 
 
+def find_labelled(folder: Path) -> list[tuple[Path, Path | None, list[Path]]]:
+    """Return the places that `find_pairs` sees in a folder, that of their masks, and their images that have one.
+
+    Raises:
+        DataError: Two files compete for one name.
+    """
+    places = _nests(Path(os.path.abspath(folder)), beside=True)  # noqa: PTH100 - as find_pairs does
+    return [(images, masks, [i for i, mask in _pair_place(images, masks)[0] if mask]) for images, masks in places]
+
+
 def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
     """Find image folders with mask folders beside them; a root without any is one place of both."""
     nests: list[tuple[Path, Path | None]] = []
@@ -157,7 +158,8 @@ def _masks_beside(folder: Path) -> Path | None:
 
 def _mask_folders(parent: Path) -> list[Path]:
     """Return the folders of masks in a folder, in the order of `MASK_FOLDERS`."""
-    below = {f.name.lower(): f for f in sorted(parent.iterdir()) if f.is_dir()}
+    names = [name for name in sorted(os.listdir(parent)) if name.lower() in MASK_FOLDERS]  # noqa: PTH208 - of thousands
+    below = {name.lower(): parent / name for name in names if (parent / name).is_dir()}
     return [below[name] for name in MASK_FOLDERS if name in below and image_files(below[name])]
 
 
@@ -192,9 +194,23 @@ def _mask_names(files: Sequence[Path]) -> list[Path]:
     return masks
 
 
+def _pair_place(images: Path, masks: Path | None) -> tuple[list[tuple[Path, Path | None]], list[Path]]:
+    """Return the pairs of one place, and all that may be masks; without a place of masks they lie among the images."""
+    files = image_files(images)
+    if masks is None:
+        candidates = _mask_names(files)
+        return _pair(sorted(set(files).difference(candidates)), images, candidates, images), candidates
+    candidates = image_files(masks)
+    if images.is_file() and masks.is_file():
+        return [(images, masks)], candidates
+    return _pair(files, images, candidates, masks), candidates
+
+
 def _pair(
     images: Sequence[Path], image_root: Path, masks: Sequence[Path], mask_root: Path
 ) -> list[tuple[Path, Path | None]]:
+    if not masks:
+        return [(image, None) for image in images]
     index: dict[tuple[Path, str], Path] = {}
     for mask in masks:
         key = (_below(mask, mask_root), mask.stem.lower())

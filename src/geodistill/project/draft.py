@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geodistill.errors import DataError, OutputError
+from geodistill.data.splits import NAMES, source_split
+from geodistill.errors import DataError, OutputError, counted
 from geodistill.files import write_text
 from geodistill.project.look_around import SCENE_PIXELS, Annotation, FolderContents, class_columns, look_around
 from geodistill.project.project_file import is_address
@@ -90,23 +92,25 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
 
 def _learnt_from(contents: FolderContents) -> list[Path]:
     """Return the folders of images and boxes that the stages of data read."""
-    boxes = [] if contents.pairs else contents.annotations[:1]
-    pairs = [folder for pair in contents.pairs for folder in pair]
-    return [*pairs, *(place for each in boxes for place in (each.images, each.boxes)), *contents.images]
+    boxes = [] if contents.masked else contents.annotations[:1]
+    masked = [place for each in contents.masked for place in (each.images, each.masks) if place]
+    return [*masked, *(place for each in boxes for place in (each.images, each.boxes)), *contents.images]
 
 
 def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
     """Add the stages of data; masks go before boxes. Return whether there are labels."""
-    labelled = bool(contents.pairs or contents.annotations)
-    if contents.pairs:
-        images = [draft.name(image) for image, _ in contents.pairs]
+    labelled = bool(contents.masked or contents.annotations)
+    if contents.masked:
+        images = [draft.name(each.images) for each in contents.masked]
+        masks = [draft.name(each.masks) for each in contents.masked if each.masks]
         draft.add("scan:", "images and their masks")
         draft.add(f"  images: [{', '.join(images)}]", "folders or files")
-        draft.add(f"  masks: [{', '.join(draft.name(mask) for _, mask in contents.pairs)}]", "in the same order")
+        if len(masks) == len(images):  # else masks that lie among the images are looked for, or those beside them
+            draft.add(f"  masks: [{', '.join(masks)}]", "in the same order")
         if contents.legends:
             draft.add(f"  legend: {draft.name(contents.legends[0])}", "names, colours and values of the classes")
-        draft.add("  split: {kind: file}", "group, block or window, where images show the same ground")
-        draft.chosen.append(f"masks: {len(contents.pairs)} folders; classes {_legend_words(contents)}")
+        draft.add(*_split(contents))
+        draft.chosen.append(f"masks: {counted(len(images), 'folder')}; classes {_legend_words(contents)}")
         for each in contents.annotations:
             draft.chosen.append(f"left out: boxes {each.boxes}, since there are masks")
     elif contents.annotations:
@@ -138,6 +142,20 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         if len(files) > _NAMED:
             draft.chosen.append(f"unlabelled images: {len(files) - _NAMED} more files")
     return labelled
+
+
+def _split(contents: FolderContents) -> Line:
+    """Return the split of images with masks: as their folders are called, where these are train, val and test."""
+    folders = {folder for each in contents.masked for folder in each.folders}
+    above = Path(os.path.commonpath(folders))
+    parts = [[p for p in f.relative_to(above).parts if source_split(f"{p}/")] for f in folders]
+    groups = {split: sorted({p for names in parts for p in names if source_split(f"{p}/") == split}) for split in NAMES}
+    if not all(groups.values()) or any(len(names) != 1 for names in parts):
+        return "  split: {kind: file}", "group, block or window, where images show the same ground"
+    pattern = "|".join(re.escape(name) for names in groups.values() for name in names)
+    written = ", ".join(f"{split}: [{', '.join(map(_quoted, names))}]" for split, names in groups.items())
+    plan = f"kind: group, group_regex: {_quoted(f'(?:^|/)({pattern})/')}, groups: {{{written}}}"
+    return f"  split: {{{plan}}}", "train, val and test as their folders are called"
 
 
 def _add_column(draft: ProjectDraft, boxes: Annotation) -> None:

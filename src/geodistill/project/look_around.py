@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
+from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS, find_labelled
 from geodistill.data.splits import source_split
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
@@ -51,11 +51,28 @@ class Annotation:
 
 
 @dataclass(frozen=True)
+class MaskedImages:
+    """Images with masks.
+
+    Attributes:
+        images: Their folder.
+        masks: That of the masks; ``None`` where these lie among or beside the images below it.
+        folders: The folders below `images` that hold an image with a mask.
+        count: Images with masks.
+    """
+
+    images: Path
+    masks: Path | None
+    folders: frozenset[Path]
+    count: int
+
+
+@dataclass(frozen=True)
 class FolderContents:
     """What was found.
 
     Attributes:
-        pairs: Folders of images with those of their masks.
+        masked: Images with masks.
         annotations: Boxes with their images, those of most images first; polygons that are no text behind them.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
@@ -64,7 +81,7 @@ class FolderContents:
         weights: Other files of weights.
     """
 
-    pairs: tuple[tuple[Path, Path], ...]
+    masked: tuple[MaskedImages, ...]
     annotations: tuple[Annotation, ...]
     legends: tuple[Path, ...]
     images: tuple[Path, ...]
@@ -86,13 +103,10 @@ def look_around(root: Path) -> FolderContents:
     results = [*models, *(folder for folder in folders if (folder / FOLDER / MEMO).is_file())]
     kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(place) for place in results)}
     rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
-    below: dict[Path, dict[str, Path]] = {folder: {} for folder in folders}
-    for place in rasters:
-        below.setdefault(place.parent, {})[place.name.lower()] = place
-    nests = [pair for folder in kept for pair in _nest(below[folder])]
-    pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]
-    masks = {mask for _, mask in nests}
-    places = {folder: names for folder, names in rasters.items() if folder not in masks}
+    labelled = list(_masked(kept))
+    masked = [each for each in labelled if each.count >= FEWEST]
+    masks = {each.masks for each in labelled}
+    places = {folder: names for folder, names in rasters.items() if masks.isdisjoint((folder, *folder.parents))}
     scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
@@ -103,11 +117,12 @@ def look_around(root: Path) -> FolderContents:
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
     sizes = {each: sum(n for f, n in counts.items() if f.is_relative_to(each.images)) for each in annotations}
     annotations.sort(key=lambda each: (each in loose, -sizes[each]))
-    # Labelled images are looked for in subfolders too, so what lies there is no other set.
-    used = {image for image, _ in pairs} | {each.images for each in annotations}
-    small = [f for f, count in counts.items() if count and not any(f.is_relative_to(place) for place in used)]
+    # Images with boxes are looked for in subfolders too, so what lies there is no other set.
+    used = {each.images for each in annotations}
+    scanned = frozenset[Path]().union(*(each.folders for each in masked))
+    small = [f for f, n in counts.items() if n and f not in scanned and used.isdisjoint((f, *f.parents))]
     contents = FolderContents(
-        pairs=tuple(pairs),
+        masked=tuple(masked),
         annotations=tuple(annotations),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
         images=tuple(place for f in small for place in _unlabelled(f, rasters[f], f in above, large)),
@@ -115,7 +130,7 @@ def look_around(root: Path) -> FolderContents:
         models=tuple(models),
         weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
     )
-    if not (contents.pairs or contents.annotations or contents.images or contents.scenes):
+    if not (contents.masked or contents.annotations or contents.images or contents.scenes):
         raise DataError(f"no image in {root}", f"files {', '.join(IMAGE_SUFFIXES)}")
     return contents
 
@@ -124,12 +139,22 @@ def _images(names: Sequence[str]) -> list[str]:
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _nest(below: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield a folder's folder of images with that of their masks, by the names that `data scan` goes by."""
-    image = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
-    mask = next((below[name] for name in MASK_FOLDERS if name in below), None)
-    if image is not None and mask is not None:
-        yield image, mask
+def _masked(folders: Iterable[Path]) -> Iterator[MaskedImages]:
+    """Yield what `data scan` would take of each folder, those above first; no folder is taken both_masks."""
+    named = {Path(os.path.abspath(folder)): folder for folder in folders}  # noqa: PTH100 - links stay
+    taken: set[Path] = set()
+    for folder in named:
+        for images, masks, files in [] if folder in taken else find_labelled(folder):
+            holding = {file.parent for file in files}
+            # What lies outside the folders, such as in results, is not taken; two sets of masks are no images.
+            places = holding if masks is None else holding | {masks}
+            both_masks = masks is not None and images.name.lower() in MASK_FOLDERS
+            if not files or both_masks or not taken.isdisjoint(places) or not places <= named.keys():
+                continue
+            taken |= places
+            place = named[images if masks else Path(os.path.commonpath(holding))]
+            below = frozenset(named[each] for each in holding)
+            yield MaskedImages(place, None if masks is None else named[masks], below, len(files))
 
 
 def _scenes(folder: Path, names: Sequence[str]) -> Iterator[Path]:

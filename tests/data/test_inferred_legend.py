@@ -74,6 +74,9 @@ class TestInferLegend:
                 for i in range(5)
             ],
             [[(0, 0, 0), (255, 0, 0), (0, 255, 0)], [(0, 0, 0), (254, 0, 0), (0, 255, 0)]],
+            [[(0, 0, 0), *map(tuple, np.random.default_rng(i).integers(0, 255, (2, 3)).tolist())] for i in range(5)],
+            [[(0, 0, 0), colour, (0, 255, 0)] for colour in ((255, 0, 0), (255, 255, 255), (255, 0, 0))],
+            [[(0, 0, 0), (i, 2 * i, 255 - i), (0, 255, 0)] for i in [*range(70)] * 2],
         ],
     )
     def test_a_colour_table_per_file_leaves_the_values_the_classes(
@@ -81,7 +84,7 @@ class TestInferLegend:
     ) -> None:
         labels = np.array([[0, 1, 2]])
         paths = [make_picture(tmp_path / f"{i}.png", labels, palette) for i, palette in enumerate(palettes)]
-        with pytest.warns(GeodistillWarning, match=r"0\.png has #\w{6} at value [01], .*1\.png has #\w{6}: the values"):
+        with pytest.warns(GeodistillWarning, match=r"0\.png has #\w{6} at value [01], .*[12]\.png has #\w{6}: the v"):
             legend = infer_legend(paths)
         assert legend.names == ("class0", "class1", "class2")
         assert all(read_mask(path, legend).tolist() == labels.tolist() for path in paths)
@@ -90,11 +93,12 @@ class TestInferLegend:
         colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
         paths = [
             make_picture(tmp_path / f"{i}.png", np.array([[0, 1]]), [(0, 0, 0), colour])
-            for i, colour in enumerate(colours)
+            for i, colour in enumerate(colours * 2)
         ]
-        legend = infer_legend(paths)
+        with pytest.warns(GeodistillWarning, match="the colours are taken as the classes; if the values are meant"):
+            legend = infer_legend(paths)
         assert legend.colours == ((0, 0, 0), *sorted(colours))
-        assert [read_mask(path, legend).tolist() for path in paths] == [[[0, 3]], [[0, 2]], [[0, 1]]]
+        assert [read_mask(path, legend).tolist() for path in paths] == [[[0, 3]], [[0, 2]], [[0, 1]]] * 2
 
     def test_colours_name_themselves(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))

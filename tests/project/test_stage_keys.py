@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import rasterio
 
+from factories import make_raster
 from geodistill.data.manifest import Manifest, Row
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import read_project
@@ -71,6 +73,34 @@ def test_the_images_of_a_manifest_count_with_what_they_rest_on(tmp_path: Path, s
     run(town)
     write(tmp_path / "images" / "a.tfw", "1 0 0 -1 0 0")
     assert plan(town)["evaluate"] == ("runs", "set.parquet has changed")
+
+
+def test_statistics_that_viewers_write_beside_an_image_alter_nothing(tmp_path: Path, stages: StubStages) -> None:
+    town = write_town(tmp_path, "evaluate: {data: set.parquet, model: owner/name}\n")
+    image, side = tmp_path / "images" / "a.tif", tmp_path / "images" / "a.tif.aux.xml"
+    make_raster(image, crs=None)
+    Manifest((Row(image, None, "test", Window(0, 0, 8, 8)),), ("red",)).save(tmp_path / "set.parquet")
+    run(town)
+    measure(image)
+    assert "STATISTICS_MEAN" in side.read_text(encoding="utf-8")
+    assert plan(town)["evaluate"][0] == "unchanged"
+    text = "<PAMDataset>{}<PAMRasterBand band='1'><Histograms>\n<HistItem/></Histograms></PAMRasterBand>\n</PAMDataset>"
+    write(side, text.format(""))
+    assert plan(town)["evaluate"][0] == "unchanged"
+    place = "\n  <GeoTransform> 0, 1, 0, 0, 0, -1</GeoTransform>"
+    write(side, f"<PAMDataset>{place}\n</PAMDataset>\n")
+    assert plan(town)["evaluate"] == ("runs", "set.parquet has changed")
+    run(town)
+    write(side, text.format(place) + "\n")
+    assert plan(town)["evaluate"][0] == "unchanged"
+    write(side, text.format(place.replace("1", "2")) + "\n")
+    assert plan(town)["evaluate"] == ("runs", "set.parquet has changed")
+
+
+def measure(image: Path) -> None:
+    """Have GDAL measure an image and write that beside it, as viewers do."""
+    with rasterio.open(image) as file:
+        file.statistics(1)
 
 
 def test_an_index_a_style_or_a_neighbour_of_the_same_name_alters_nothing(tmp_path: Path, stages: StubStages) -> None:

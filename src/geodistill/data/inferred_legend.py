@@ -28,12 +28,12 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
 
     Names and colours come from the masks' palette where they have one. Where their palettes have several colours at one
     value, the colours are the classes if these stand at other values too, as in files that number the colours that
-    occur in them, or if files share a colour at another value, as that of the background, and these are no shades of
-    one; other tables say nothing, and the values are the classes, with a warning. Names are then, and without a
-    palette, ``class0``, ``class1`` ... A value 255 beside others means "ignored", but exactly 0 and 255 mean
-    background and foreground. A value 0 that the files call nodata, or leave transparent, is the class ``background``:
-    tools that burn shapes into a raster write it so. Colours are named by themselves, ``#rrggbb``; beside masks of
-    three bands those of a palette count as such.
+    occur in them, or, with a warning, if each is in several files that share a colour at another value, as that of the
+    background, and these are no shades of one; other tables say nothing, and the values are the classes, with a
+    warning. Names are then, and without a palette, ``class0``, ``class1`` ... A value 255 beside others means
+    "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the files call nodata, or leave
+    transparent, is the class ``background``: tools that burn shapes into a raster write it so. Colours are named by
+    themselves, ``#rrggbb``; beside masks of three bands those of a palette count as such.
     Files that cannot be read are passed over here; they are reported where the data are measured.
 
     Raises:
@@ -65,43 +65,51 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
         except DataError:
             continue
         first = first or path
-    by_colour = bool(colours) or _number_anew(palettes)
+    sure = bool(colours) or _number_anew(palettes)
+    by_colour = sure or _hold_one_class_each(palettes)
     if by_colour and plain:
         raise _LegendNeededError(
             f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
         )
+    differ = not sure and _warn_differing(palettes, by_colour)
     if by_colour:
         colours.update(*palettes.values())
         return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
     if not counts:
         raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
     background = bool(hidden) and 0 not in counts
-    palette = {} if _warn_differing(palettes) else {value: next(iter(at)) for value, at in palettes.items()}
+    palette = {} if differ else {value: next(iter(at)) for value, at in palettes.items()}
     return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
 
 
 def _number_anew(palettes: Mapping[int, Mapping[Colour, list[Path]]]) -> bool:
-    """Whether palettes that differ number the colours that occur, so that the colours are the classes.
-
-    They do where most values that have several colours have one that stands at another value too. Files of one object
-    each never show that, but share the background: their colours at the other values are no shades of one.
-    """
+    """Whether most values that have several colours have one that stands at another value too."""
     values = Counter(colour for at in palettes.values() for colour in at)
+    several = [any(values[colour] > 1 for colour in at) for at in palettes.values() if len(at) > 1]
+    return 2 * sum(several) > len(several)
+
+
+def _hold_one_class_each(palettes: Mapping[int, Mapping[Colour, list[Path]]]) -> bool:
+    """Whether palettes that differ number a background that files share and one class of theirs, by its colour.
+
+    Each such colour is in several files, as one drawn at random is not, and those at one value are no shades of one.
+    """
     several = [at for at in palettes.values() if len(at) > 1]
-    if 2 * sum(any(values[colour] > 1 for colour in at) for at in several) > len(several):
-        return True
     shared = any(len(at) == 1 and len(*at.values()) > 1 for at in palettes.values())
-    return bool(several) and shared and all(np.ptp(list(at), axis=0).max() > _SHADES for at in several)
+    recur = all(len(files) > 1 for at in several for files in at.values())
+    few = sum(map(len, palettes.values())) <= MAX_INFERRED_CLASSES
+    return bool(several) and shared and recur and few and all(np.ptp([*at], axis=0).max() > _SHADES for at in several)
 
 
-def _warn_differing(palettes: Mapping[int, Mapping[Colour, list[Path]]]) -> bool:
+def _warn_differing(palettes: Mapping[int, Mapping[Colour, list[Path]]], by_colour: bool) -> bool:
     """Warn where two masks have other colours at one value, and return whether any have."""
     for value, at in sorted(palettes.items()):
         if len(at) > 1:
             (one, [first, *_]), (other, [second, *_]) = islice(at.items(), 2)
             differ = f"{first} has {label_name(one)} at value {value}, {second} has {label_name(other)}"
-            taken = "the values are taken as the classes; if the colours are meant, give them as the legend"
-            warnings.warn(f"{differ}: {taken}", GeodistillWarning, stacklevel=3)
+            taken, other_reading = ("colours", "values") if by_colour else ("values", "colours")
+            mend = f"if the {other_reading} are meant, give them as the legend"
+            warnings.warn(f"{differ}: the {taken} are taken as the classes; {mend}", GeodistillWarning, stacklevel=3)
             return True
     return False
 

@@ -22,6 +22,7 @@ from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
+from geodistill.reading import ANNOTATION_BYTES, read_bytes
 from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
 
 _BESIDES = re.compile(r"\+[0-9a-f]+")
@@ -29,6 +30,11 @@ _BESIDES = re.compile(r"\+[0-9a-f]+")
 
 _VECTOR_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".dat", ".map", ".id", ".ind", ".mid")
 """Files beside a shapefile or one of MapInfo's that its content is in too; an index or a style alters nothing."""
+
+_STATISTICS = re.compile(
+    rb'<MDI key="STATISTICS_\w+">[^<]*</MDI>|<Histograms>(?:[^<]|<(?!/?Histograms>))*+</Histograms>'
+)
+"""What viewers write into the ``.aux.xml`` beside an image that they show; it alters no pixel."""
 
 _TOGETHER = 5000
 """Files whose sources are looked up in one go."""
@@ -188,7 +194,8 @@ def _of_files(path: Path, fingerprints: Fingerprints) -> str:
 def _of_besides(files: Iterable[Path], fingerprints: Fingerprints) -> str:
     """Return a ``+`` and the digest of what files rest on besides themselves; nothing where that is nothing.
 
-    That is what virtual rasters are made of, what GDAL reads beside a raster, and the other files of a vector file.
+    That is what virtual rasters are made of, what GDAL reads beside a raster, and the other files of a vector file;
+    overviews too, since an evaluation at another ground sampling distance reads them.
 
     Raises:
         DataError: A file cannot be read, or is made of too many.
@@ -198,8 +205,19 @@ def _of_besides(files: Iterable[Path], fingerprints: Fingerprints) -> str:
     for first in range(0, len(named), _TOGETHER):
         behind.update(load("geodistill.raster.source:every_file")(named[first : first + _TOGETHER]))
     besides = [Path(file) for file in sorted(behind.difference(named)) if Path(file).is_file()]
-    lines = [f"{file.name}\0{fingerprints.of_path(file)}\n" for file in besides]
+    digests = ((file.name, _of_beside(file, fingerprints)) for file in besides)
+    lines = [f"{name}\0{digest}\n" for name, digest in digests if digest]
     return f"+{hashlib.sha256(''.join(lines).encode('utf-8', 'surrogatepass')).hexdigest()}" if lines else ""
+
+
+def _of_beside(file: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of a file beside another, of an ``.aux.xml`` without statistics; empty for these alone."""
+    if not file.name.lower().endswith(".aux.xml"):
+        return fingerprints.of_path(file)
+    text = _STATISTICS.sub(b"", re.sub(rb">\s+<", b"><", read_bytes(file, ANNOTATION_BYTES).strip()))
+    for element in (b"Metadata", b"PAMRasterBand", b"PAMDataset"):
+        text = re.sub(rb"<%b\b[^<>]*(?:/>|></%b>)" % (element, element), b"", text)
+    return hashlib.sha256(text).hexdigest() if text else ""
 
 
 def _vector_parts(file: Path) -> list[Path]:

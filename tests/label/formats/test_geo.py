@@ -148,7 +148,8 @@ def test_where_the_class_stands(tmp_path: Path) -> None:
     assert categories({"class": ["tree"]}, categories=["building"]) == [], "a column of classes is believed"
     assert categories({"CLASS": ["tree"]}) == ["tree"], "as DBF files have it"
     assert categories({"CATEGORY": ["tree"], "class": ["oak"]}) == ["oak"], "the usual name itself goes first"
-    assert categories({"CLASS": ["tree"]}, categories=["building"]) == []
+    for cells in ("tree", 1, None):
+        assert categories({"Class": [cells]}, categories=["building"]) == ["building"], "a single class needs none"
     with pytest.raises(UnknownNameError, match=r"unknown column 'usage'.*use"):
         categories({"use": ["shed"]}, category_field="usage")
     with pytest.raises(DataError, match=r"has the columns osm_id.*--category-field \(category_field .*single class"):

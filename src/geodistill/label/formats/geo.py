@@ -29,7 +29,7 @@ from geodistill.label.formats.raw_boxes import (
     ReadOptions,
     ReadResult,
 )
-from geodistill.label.formats.vector_files import CATEGORY_FIELDS, SUFFIXES
+from geodistill.label.formats.vector_files import SUFFIXES
 from geodistill.raster import Grid
 from geodistill.raster.grid import crs_name
 
@@ -65,8 +65,6 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
-        if features.column not in (None, options.category_field, *CATEGORY_FIELDS):
-            result.reading = "the class in a column of a usual name in any case"
         result.unmatched += features.lost
         result.faults += features.faults
         matched: set[int] = set()

@@ -135,13 +135,19 @@ def _layer(file: Path) -> Any:
 
 
 def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> str | None:
-    """Return the column of the class; ``None`` where there is none, and none is needed for a single class."""
+    """Return the column of the class; ``None`` where there is none, and none is needed for a single class.
+
+    Beside a single class a column called almost as usual may hold anything; without, it is the best there is.
+    """
     columns = [str(name) for name in table.columns if name != table.geometry.name]
     name = options.category_field
     if name is not None and name not in columns:
         raise UnknownNameError("column", name, columns, f"see the columns of {file}")
+    name = name or next((usual for usual in CATEGORY_FIELDS if usual in columns), None)
+    if name is None and len(options.categories or ()) == 1:
+        return None
     name = name or usual_column(columns)
-    if name is None and (options.categories is None or len(options.categories) != 1):
+    if name is None:
         raise DataError(
             f"{file} has the columns {', '.join(columns) or '(none)'}",
             f"one of {', '.join(CATEGORY_FIELDS)}",

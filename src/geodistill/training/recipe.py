@@ -142,7 +142,7 @@ def _parser(kind: type[Recipe]) -> tuple[ArgumentParser, Namespace]:
 
 
 def _is_whole(data: dict[str, Any], known: set[str]) -> bool:
-    """Whether a file has nearly all keys, as ``recipe.yaml`` and ``--print_config`` have, also of an earlier version."""
+    """Whether a file has nearly all keys, as ``recipe.yaml`` and ``--print_config`` do, also of an earlier version."""
     given = set(_dotted(data, known))
     containers = {key.rpartition(".")[0] for key in known}
     parts = [key.split(".") for key in known - containers if ".NAME" not in key]

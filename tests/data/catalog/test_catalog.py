@@ -306,13 +306,21 @@ def test_links_among_folders_are_followed_within_bounds(tmp_path: Path) -> None:
                 (folder / f"to_{other.name}").symlink_to(other)
     files = list_files(tmp_path)
     assert {f"d{number}/a.png" for number in range(8)} < {*files}
-    assert len(files) <= 8 + 8 * 20
+    assert len(files) <= 8 + 8 * (7 + 20)
     (tmp_path / "chain/0").mkdir(parents=True)
     (tmp_path / "chain/0/a.png").touch()
     for number in range(1, 6):  # a chain is followed to its end
         (tmp_path / f"chain/{number}").mkdir()
         (tmp_path / f"chain/{number}/next").symlink_to(tmp_path / f"chain/{number - 1}")
     assert list_files(tmp_path / "chain/5") == ["next/next/next/next/next/a.png"]
+
+
+def test_every_fold_that_links_to_one_folder_is_followed(tmp_path: Path) -> None:
+    image(tmp_path / "shared/a.png", 0)
+    for number in range(25):
+        (tmp_path / f"fold{number}").mkdir()
+        (tmp_path / f"fold{number}/images").symlink_to("../shared")
+    assert len(list_files(tmp_path)) == 25 + 1
 
 
 def test_images_in_folders_of_no_split_are_named(tmp_path: Path) -> None:

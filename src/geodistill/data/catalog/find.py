@@ -79,7 +79,7 @@ def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split:
 def list_files(root: Path) -> list[str]:
     """Return every file below a folder, as relative paths with forward slashes, sorted.
 
-    Of the links to one folder 20 are followed at most: folders that all link to each other have no end of paths.
+    Links behind a link are followed 20 times to one folder: folders that all link to each other have no end of paths.
 
     Raises:
         DataError: There is no such folder.
@@ -92,10 +92,10 @@ def list_files(root: Path) -> list[str]:
         # A link back to a folder that it lies in, as in a root that zips are unpacked within, leads in a circle.
         chain = chains.pop(folder := Path(place))
         real = {name: (chain[-1] / name).resolve() for name in below}
-        links = {name for name in below if (folder / name).is_symlink()}
-        ends = {name for name in below if real[name] in chain or (name in links and followed[real[name]] >= 20)}
-        below[:] = sorted({*below} - ends)
-        followed.update(real[name] for name in links - ends)
+        behind = chain[-1] != root.resolve() / folder.relative_to(root)
+        links = {name for name in below if behind and (folder / name).is_symlink()}
+        below[:] = sorted(n for n in below if real[n] not in chain and (n not in links or followed[real[n]] < 20))
+        followed.update(real[name] for name in links.intersection(below))
         chains |= {folder / name: (*chain, real[name]) for name in below}
         paths += [(folder / name).relative_to(root).as_posix() for name in names]
     return sorted(paths)

@@ -302,6 +302,20 @@ def test_train_val_and_test_are_one_set(tmp_path: Path, images: str, boxes: str,
     make_raster(tmp_path / "set" / images.format("more") / "more.tif")  # no images of the set
     data = yaml.safe_load(draft_project(tmp_path / "set", tmp_path / "set" / "q.yaml").text)
     assert "split" not in data["label"]
+    assert "train" in data["label"]["images"] + data["label"]["boxes"]
+
+
+@pytest.mark.parametrize("images", ["{}2017", "{}/images"])
+def test_of_two_splits_it_is_said_that_they_are_drawn_anew(tmp_path: Path, images: str) -> None:
+    for split in ("train", "val"):
+        make_raster(tmp_path / "set" / images.format(split) / f"{split}.tif")
+        file = tmp_path / "set" / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"images": [], "annotations": [], "categories": []}), encoding="utf-8")
+    draft = draft_project(tmp_path / "set", tmp_path / "p.yaml")
+    label = read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert (label["images"], label["boxes"], label["split"]) == ("set", "set/annotations", "random")
+    assert any(line.startswith("split: drawn anew, not as the folders of train and val say") for line in draft.chosen)
 
 
 def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:

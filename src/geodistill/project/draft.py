@@ -120,8 +120,12 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add(f"  boxes: {draft.name(each.boxes)}", "their file or folder")
         draft.add(f"  format: {each.format}", "'geodistill label build --help' names them all")
         _add_column(draft, each)
-        if each.divided:
+        if len(each.splits) == len(NAMES):
             draft.add("  split: source", "train, val and test as their folders are called")
+        elif each.splits:
+            named = " and ".join(each.splits)
+            draft.add("  split: random", f"drawn anew among {named}, since all of train, val and test are wanted")
+            draft.chosen.append(f"split: drawn anew, not as the folders of {named} say; split: source keeps them")
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")

@@ -42,13 +42,13 @@ class Annotation:
     """Boxes: their file or folder, their format, and the folder of their images.
 
     Attributes:
-        divided: Whether folders of the images are called train, val and test.
+        splits: Those that folders of the images are called by, where these are one set.
     """
 
     boxes: Path
     format: str
     images: Path
-    divided: bool = False
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class FolderContents:
 
     Attributes:
         masked: Images with masks.
-        annotations: Boxes with their images, those of most images first; polygons that are no text behind them.
+        annotations: Boxes with their images, those of most images first, then those of val or test, then polygons that are no text.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.
@@ -118,7 +118,9 @@ def look_around(root: Path) -> FolderContents:
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
     sizes = {each: sum(counts.get(f, 0) for f in below[each.images]) for each in annotations}
-    annotations.sort(key=lambda each: (each in loose, -sizes[each]))
+    # Of splits that are no set, that of train is learnt from.
+    held_out = {each for each in annotations if _split_of(each.boxes, root) in ("val", "test")}
+    annotations.sort(key=lambda each: (each in loose, each in held_out, -sizes[each]))
     # Images with boxes are looked for in subfolders too, so what lies there is no other set.
     used = {each.images for each in annotations}
     scanned = frozenset[Path]().union(*(each.folders for each in masked))
@@ -222,7 +224,7 @@ def _whole_sets(parts: Sequence[Annotation], root: Path, below: Mapping[Path, Co
         others = set(below[images]) - {each.images for each in members}
         parted = all(splits) and len(set(splits)) == len(members) > 1 and not others
         if parted and kind != "geojson" and _alike(boxes, members[0].boxes) <= {each.boxes for each in members}:
-            members = [Annotation(boxes, kind, images, len(members) == 3)]
+            members = [Annotation(boxes, kind, images, tuple(sorted(splits)))]
         annotations += members
     return annotations
 

@@ -190,7 +190,9 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
     [
         ({"CLASS": ["a"], "name": ["b"]}, "", ""),
         ({"width": [5.5]}, "# classes: [NAME]", "no column holds text"),
-        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "such as use, name"),
+        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "among use, name"),
+        ({"osm_id": ["1", "2", "3"]}, "# category_field: COLUMN", "among osm_id"),
+        ({"use": ["a", "b", "a"]}, "category_field: use", ""),
     ],
 )
 def test_a_column_that_must_be_chosen_is_said(
@@ -198,12 +200,15 @@ def test_a_column_that_must_be_chosen_is_said(
 ) -> None:
     make_raster(tmp_path / "images" / "a.tif")
     square = shapely.box(500_000, 39_990, 500_010, 40_000)
-    geopandas.GeoDataFrame(columns, geometry=[square], crs=32636).to_file(tmp_path / "b.geojson")
+    squares = [square] * len(next(iter(columns.values())))
+    geopandas.GeoDataFrame(columns, geometry=squares, crs=32636).to_file(tmp_path / "b.geojson")
     draft = draft_project(tmp_path, tmp_path / "p.yaml")
     written = [text for text, _ in draft.lines if "category_field" in text or "classes" in text]
     assert [text.strip() for text in written] == [line] * bool(line)
     assert any(said in each for each in draft.chosen)
-    assert "category_field" not in read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert ("category_field" in read_project(tmp_path / "p.yaml").stages["label"].settings) == line.startswith(
+        "category"
+    )
 
 
 def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path) -> None:

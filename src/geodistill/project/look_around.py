@@ -74,7 +74,8 @@ class FolderContents:
 
     Attributes:
         masked: Images with masks.
-        annotations: Boxes with their images, those of most images first, then those of val or test, then polygons that are no text.
+        annotations: Boxes with their images, those of most images first; those of val or test behind them, and last
+            polygons that are no text.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.

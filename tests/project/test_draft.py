@@ -190,7 +190,9 @@ def test_polygons_of_every_format_are_labels_and_those_of_maps_are_none(tmp_path
     [
         ({"CLASS": ["a"], "name": ["b"]}, "", ""),
         ({"width": [5.5]}, "# classes: [NAME]", "no column holds text"),
-        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "such as use, name"),
+        ({"use": ["a"], "name": ["b"]}, "# category_field: COLUMN", "among use, name"),
+        ({"osm_id": ["1", "2", "3"]}, "# category_field: COLUMN", "among osm_id"),
+        ({"use": ["a", "b", "a"]}, "category_field: use", ""),
     ],
 )
 def test_a_column_that_must_be_chosen_is_said(
@@ -198,12 +200,15 @@ def test_a_column_that_must_be_chosen_is_said(
 ) -> None:
     make_raster(tmp_path / "images" / "a.tif")
     square = shapely.box(500_000, 39_990, 500_010, 40_000)
-    geopandas.GeoDataFrame(columns, geometry=[square], crs=32636).to_file(tmp_path / "b.geojson")
+    squares = [square] * len(next(iter(columns.values())))
+    geopandas.GeoDataFrame(columns, geometry=squares, crs=32636).to_file(tmp_path / "b.geojson")
     draft = draft_project(tmp_path, tmp_path / "p.yaml")
     written = [text for text, _ in draft.lines if "category_field" in text or "classes" in text]
     assert [text.strip() for text in written] == [line] * bool(line)
     assert any(said in each for each in draft.chosen)
-    assert "category_field" not in read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert ("category_field" in read_project(tmp_path / "p.yaml").stages["label"].settings) == line.startswith(
+        "category"
+    )
 
 
 def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path) -> None:
@@ -302,6 +307,20 @@ def test_train_val_and_test_are_one_set(tmp_path: Path, images: str, boxes: str,
     make_raster(tmp_path / "set" / images.format("more") / "more.tif")  # no images of the set
     data = yaml.safe_load(draft_project(tmp_path / "set", tmp_path / "set" / "q.yaml").text)
     assert "split" not in data["label"]
+    assert "train" in data["label"]["images"] + data["label"]["boxes"]
+
+
+@pytest.mark.parametrize("images", ["{}2017", "{}/images"])
+def test_of_two_splits_it_is_said_that_they_are_drawn_anew(tmp_path: Path, images: str) -> None:
+    for split in ("train", "val"):
+        make_raster(tmp_path / "set" / images.format(split) / f"{split}.tif")
+        file = tmp_path / "set" / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"images": [], "annotations": [], "categories": []}), encoding="utf-8")
+    draft = draft_project(tmp_path / "set", tmp_path / "p.yaml")
+    label = read_project(tmp_path / "p.yaml").stages["label"].settings
+    assert (label["images"], label["boxes"], label["split"]) == ("set", "set/annotations", "random")
+    assert any(line.startswith("split: drawn anew, not as the folders of train and val say") for line in draft.chosen)
 
 
 def test_results_of_a_project_are_no_imagery(tmp_path: Path) -> None:

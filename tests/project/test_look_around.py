@@ -91,3 +91,36 @@ def test_masks_of_one_folder_are_of_one_folder_of_images_and_no_images_themselve
 def test_masks_without_images_of_their_names_are_no_labels(tmp_path: Path) -> None:
     _pairs(tmp_path, "images/{1}.tif", "masks/other-{1}.tif")
     assert look_around(tmp_path).masked == ()
+
+
+_VOC = "<annotation><object><name>a</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"
+
+
+def _coco(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"images": [], "annotations": [], "categories": []}', encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc"])
+def test_boxes_among_images_belong_to_these_and_not_to_more_images_below(tmp_path: Path, kind: str) -> None:
+    make_raster(tmp_path / "a.tif")
+    for number in range(3):
+        make_raster(tmp_path / "unlabelled" / f"{number}.tif")
+    if kind == "coco":
+        _coco(tmp_path / "boxes.json")
+    else:
+        (tmp_path / "a.xml").write_text(_VOC, encoding="utf-8")
+    contents = look_around(tmp_path)
+    assert [(each.format, each.images) for each in contents.annotations] == [(kind, tmp_path)]
+    assert tmp_path / "a.tif" not in contents.images
+
+
+def test_only_the_images_nearest_to_boxes_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        make_raster(tmp_path / f"{number}" / "a.tif", height=8, width=8)
+        (tmp_path / f"{number}" / "a.xml").write_text(_VOC, encoding="utf-8")
+    compared: list[Path] = []
+    monkeypatch.setattr("geodistill.project.look_around._nearness", lambda boxes, *_: compared.append(boxes) or 0)
+    contents = look_around(tmp_path)
+    assert all(each.images == each.boxes for each in contents.annotations)
+    assert len(compared) == len(contents.annotations) == 20

@@ -120,8 +120,12 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add(f"  boxes: {draft.name(each.boxes)}", "their file or folder")
         draft.add(f"  format: {each.format}", "'geodistill label build --help' names them all")
         _add_column(draft, each)
-        if each.divided:
+        if len(each.splits) == len(NAMES):
             draft.add("  split: source", "train, val and test as their folders are called")
+        elif each.splits:
+            named = " and ".join(each.splits)
+            draft.add("  split: random", f"drawn anew among {named}, since all of train, val and test are wanted")
+            draft.chosen.append(f"split: drawn anew, not as the folders of {named} say; split: source keeps them")
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
@@ -166,12 +170,25 @@ def _add_column(draft: ProjectDraft, boxes: Annotation) -> None:
     if not columns:
         draft.add("  # classes: [NAME]", "to be written: the one class of all, since no column holds text")
         draft.chosen.append("to be written: classes, the one class of all polygons, since no column holds text")
-    elif len(columns) == 1:
+    elif len(columns) == 1 and _repeats(boxes.boxes, columns[0]):
         draft.add(f"  category_field: {_quoted(columns[0])}", "the column of the class")
     else:
         named = ", ".join(map(_quoted, columns[:_NAMED]))
-        draft.add("  # category_field: COLUMN", f"to be written: the column of the class, such as {named}")
-        draft.chosen.append(f"to be written: category_field, the column of the class, such as {named}")
+        what = f"the column of the class among {named}, or 'classes: [NAME]' where all are of one"
+        draft.add("  # category_field: COLUMN", f"to be written: {what}")
+        draft.chosen.append(f"to be written: category_field, {what}")
+
+
+def _repeats(boxes: Path, column: str) -> bool:
+    """Whether polygons share values of a column, as of classes; nearly all identifiers and names are different."""
+    from geodistill.label.formats.geo_features import read_features
+    from geodistill.label.formats.raw_boxes import ReadOptions
+
+    try:
+        values = [each.category for each in read_features(boxes, ReadOptions(category_field=column)).items]
+    except DataError:
+        return True  # 'label' will name it
+    return 10 * len(set(values)) <= 9 * len(values)
 
 
 def _quoted(text: str) -> str:

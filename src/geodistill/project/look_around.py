@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,13 +42,13 @@ class Annotation:
     """Boxes: their file or folder, their format, and the folder of their images.
 
     Attributes:
-        divided: Whether folders of the images are called train, val and test.
+        splits: Those that folders of the images are called by, where these are one set.
     """
 
     boxes: Path
     format: str
     images: Path
-    divided: bool = False
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class FolderContents:
 
     Attributes:
         masked: Images with masks.
-        annotations: Boxes with their images, those of most images first; polygons that are no text behind them.
+        annotations: Boxes with their images, those of most images first; those of val or test behind them, and last
+            polygons that are no text.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.
@@ -111,12 +113,15 @@ def look_around(root: Path) -> FolderContents:
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
     counts = {folder: sum(folder / name not in large for name in names) for folder, names in places.items()}
-    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, counts)]
-    annotations = _whole_sets(parts, root, rasters)
+    below = _folders_below(rasters)
+    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, counts, below)]
+    annotations = _whole_sets(parts, root, below)
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
-    sizes = {each: sum(n for f, n in counts.items() if f.is_relative_to(each.images)) for each in annotations}
-    annotations.sort(key=lambda each: (each in loose, -sizes[each]))
+    sizes = {each: sum(counts.get(f, 0) for f in below[each.images]) for each in annotations}
+    # Of splits that are no set, that of train is learnt from.
+    held_out = {each for each in annotations if _split_of(each.boxes, root) in ("val", "test")}
+    annotations.sort(key=lambda each: (each in loose, each in held_out, -sizes[each]))
     # Images with boxes are looked for in subfolders too, so what lies there is no other set.
     used = {each.images for each in annotations}
     scanned = frozenset[Path]().union(*(each.folders for each in masked))
@@ -137,6 +142,15 @@ def look_around(root: Path) -> FolderContents:
 
 def _images(names: Sequence[str]) -> list[str]:
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _folders_below(folders: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return which of the folders lie in each folder, it among them; looked up, since trees of thousands are usual."""
+    below: dict[Path, list[Path]] = {}
+    for folder in folders:
+        for place in (folder, *folder.parents):
+            below.setdefault(place, []).append(folder)
+    return below
 
 
 def _masked(folders: Iterable[Path]) -> Iterator[MaskedImages]:
@@ -174,7 +188,9 @@ def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: 
     return [folder / name for name in names if folder / name not in scenes]
 
 
-def _annotations(folder: Path, names: Sequence[str], images: Mapping[Path, int]) -> Iterator[Annotation]:
+def _annotations(
+    folder: Path, names: Sequence[str], images: Mapping[Path, int], below: Mapping[Path, Sequence[Path]]
+) -> Iterator[Annotation]:
     """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
@@ -187,11 +203,14 @@ def _annotations(folder: Path, names: Sequence[str], images: Mapping[Path, int])
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             kinds.append((folder, kind))
     if kinds and images:
+        near = ([each for each in below.get(place, ()) if each in images] for place in (folder, *folder.parents))
+        nearest = next(filter(None, near))
         for place, kind in kinds:
-            yield Annotation(place, kind, max(images, key=lambda near: _nearness(place, near, images[near])))
+            nearness = {each: _nearness(place, each, each == folder, images[each]) for each in nearest}
+            yield Annotation(place, kind, max(nearest, key=nearness.__getitem__))
 
 
-def _whole_sets(parts: Sequence[Annotation], root: Path, rasters: Collection[Path]) -> list[Annotation]:
+def _whole_sets(parts: Sequence[Annotation], root: Path, below: Mapping[Path, Collection[Path]]) -> list[Annotation]:
     """Return annotations with those of train, val and test as one, where nothing else lies in the folders of all."""
     sets: dict[tuple[str, Path], list[Annotation]] = {}
     for part in parts:
@@ -202,30 +221,40 @@ def _whole_sets(parts: Sequence[Annotation], root: Path, rasters: Collection[Pat
     annotations: list[Annotation] = []
     for (kind, boxes), members in sets.items():
         images = Path(os.path.commonpath([each.images for each in members]))
-        splits = [source_split(f"{each.images.relative_to(images).as_posix()}/") for each in members]
-        others = [f for f in rasters if f.is_relative_to(images) and f not in {each.images for each in members}]
-        read = set() if members[0].boxes.is_dir() else set(files_below(boxes, (members[0].boxes.suffix.lower(),)))
-        whole = all(splits) and len(set(splits)) == len(members) > 1 and not others
-        if whole and kind != "geojson" and read <= {each.boxes for each in members}:
-            members = [Annotation(boxes, kind, images, len(members) == 3)]
+        splits = [_split_of(each.images, images) for each in members]
+        others = set(below[images]) - {each.images for each in members}
+        parted = all(splits) and len(set(splits)) == len(members) > 1 and not others
+        if parted and kind != "geojson" and _alike(boxes, members[0].boxes) <= {each.boxes for each in members}:
+            members = [Annotation(boxes, kind, images, tuple(sorted(splits)))]
         annotations += members
     return annotations
+
+
+def _alike(folder: Path, boxes: Path) -> set[Path]:
+    """Return the files of a folder that would be read with those of boxes; none where these are a folder."""
+    return set() if boxes.is_dir() else set(files_below(folder, (boxes.suffix.lower(),)))
+
+
+@functools.lru_cache(1 << 16)
+def _split_of(place: Path, above: Path) -> str:
+    """Return the split that the names below a folder say; kept, since each of many boxes asks it of all images."""
+    return source_split(f"{place.relative_to(above).as_posix()}/")
 
 
 def _may_hold_boxes(name: str) -> bool:
     return "readme" not in name.lower() and name not in NAME_FILES
 
 
-def _nearness(boxes: Path, images: Path, small: int) -> tuple[int, bool, bool, bool, int]:
+def _nearness(boxes: Path, images: Path, among: bool, small: int) -> tuple[bool, bool, bool, bool, int]:
     """Return how near a folder of images is to boxes, nearest largest, by the number of those that are no scenes.
 
-    First shared parts of their paths count, then one name of a split, then whether there are others than scenes, then a
-    usual name.
+    First one name of a split counts, then whether there are others than scenes, then a usual name, then whether the
+    boxes lie among them.
     """
     shared = Path(os.path.commonpath([boxes, images]))
-    splits = [source_split(f"{each.relative_to(shared).as_posix()}/") for each in (boxes, images)]
+    same_split = _split_of(boxes, shared) == _split_of(images, shared) != ""
     usual = images.name.lower() in IMAGE_FOLDERS
-    return len(shared.parts), splits[0] == splits[1] != "", small > 0, usual, small
+    return same_split, small > 0, usual, among, small
 
 
 def _format_of(file: Path) -> str:

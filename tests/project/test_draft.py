@@ -220,6 +220,19 @@ def test_a_single_polygon_of_a_known_column_of_classes_is_a_label(tmp_path: Path
     assert read_project(tmp_path / "p.yaml").stages["label"].settings["boxes"] == "road.gpkg"
 
 
+def test_a_single_polygon_that_is_passed_over_is_named(tmp_path: Path) -> None:
+    make_raster(tmp_path / "images" / "a.tif")
+    frame = geopandas.GeoDataFrame(
+        {"kind": ["pool"]}, geometry=[shapely.box(500_000, 39_990, 500_010, 40_000)], crs=32636
+    )
+    frame.to_file(tmp_path / "pool.gpkg")
+    with pytest.raises(DataError, match=r"neither labels nor .*pool\.gpkg is passed over: a lone polygon"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+    make_detection_set(tmp_path / "town", count=2)
+    chosen = draft_project(tmp_path, tmp_path / "p.yaml").chosen
+    assert any(line.startswith(f"left out: {tmp_path / 'pool.gpkg'}, a lone polygon") for line in chosen)
+
+
 def test_boxes_go_before_other_polygons_and_a_list_of_tiles_is_no_label(tmp_path: Path) -> None:
     make_raster(tmp_path / "images" / "a.tif")
     square = shapely.box(500_000, 39_990, 500_010, 40_000)

@@ -20,6 +20,8 @@ from geodistill.reading import parse_yaml
 _NAMED = 5
 """Files that a list on the screen names at most."""
 
+_LONE = "a lone polygon may be any area, unless a column is called class"
+
 Line = tuple[str, str]
 """A line of YAML, and what it says."""
 
@@ -133,6 +135,7 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
             named = ", ".join(scenes[:_NAMED])
             draft.chosen.append(f"labelled too: {named}; move it out of {each.images} where it has no boxes")
         draft.chosen += [f"left out: boxes {other.boxes} ({other.format})" for other in contents.annotations[1:]]
+    draft.chosen += [f"left out: {file}, {_LONE}" for file in contents.lone]
     if labelled:
         draft.add("check:", "broken files end the run here")
     if contents.images:
@@ -217,7 +220,8 @@ def _add_models(draft: ProjectDraft, contents: FolderContents, labelled: bool) -
             draft.add(f"  # network.encoder_weights: {draft.name(weights)}", "where they are of that encoder")
     if not labelled:
         if not contents.models:
-            raise DataError("neither labels nor a model in the folder", "masks, boxes, or a trained Segmenter")
+            lone = "".join(f"; {file} is passed over: {_LONE}" for file in contents.lone[:_NAMED])
+            raise DataError(f"neither labels nor a model in the folder{lone}", "masks, boxes, or a trained Segmenter")
         draft.chosen.append("no training: there are no labels")
         return True
     for line in _student(contents):

@@ -76,6 +76,7 @@ class FolderContents:
         masked: Images with masks.
         annotations: Boxes with their images, those of most images first; those of val or test behind them, and last
             polygons that are no text.
+        lone: Vector files of one polygon that were passed over: its text may be a class or the name of an area.
         legends: Legend files.
         images: Folders of images without masks and without boxes; where other images lie below, files.
         scenes: Images from `SCENE_PIXELS`.
@@ -85,6 +86,7 @@ class FolderContents:
 
     masked: tuple[MaskedImages, ...]
     annotations: tuple[Annotation, ...]
+    lone: tuple[Path, ...]
     legends: tuple[Path, ...]
     images: tuple[Path, ...]
     scenes: tuple[Path, ...]
@@ -113,12 +115,14 @@ def look_around(root: Path) -> FolderContents:
     large = set(scenes)
     above = {parent for folder, names in folders.items() if _images(names) for parent in folder.parents}
     counts = {folder: sum(folder / name not in large for name in names) for folder, names in places.items()}
-    below = _folders_below(rasters)
-    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, counts, below)]
+    below = _images_below(counts)
+    vectors = {file: _layer(file) for folder, names in kept.items() for file in _vectors(folder, names)}
+    classed = {file for file, layer in vectors.items() if _holds_classes(*layer)}
+    parts = [each for folder, names in kept.items() for each in _annotations(folder, names, classed, below)]
     annotations = _whole_sets(parts, root, below)
     # Polygons may be anything, boxes are labels.
     loose = {each for each in annotations if each.boxes.suffix.lower() in _VECTORS}
-    sizes = {each: sum(counts.get(f, 0) for f in below[each.images]) for each in annotations}
+    sizes = {each: sum(below[each.images].values()) for each in annotations}
     # Of splits that are no set, that of train is learnt from.
     held_out = {each for each in annotations if _split_of(each.boxes, root) in ("val", "test")}
     annotations.sort(key=lambda each: (each in loose, each in held_out, -sizes[each]))
@@ -129,6 +133,7 @@ def look_around(root: Path) -> FolderContents:
     contents = FolderContents(
         masked=tuple(masked),
         annotations=tuple(annotations),
+        lone=tuple(f for f, of in vectors.items() if of[2] == 1 and f not in classed and _holds_classes(*of[:2], 2)),
         legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
         images=tuple(place for f in small for place in _unlabelled(f, rasters[f], f in above, large)),
         scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
@@ -144,12 +149,12 @@ def _images(names: Sequence[str]) -> list[str]:
     return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _folders_below(folders: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Return which of the folders lie in each folder, it among them; looked up, since trees of thousands are usual."""
-    below: dict[Path, list[Path]] = {}
-    for folder in folders:
+def _images_below(counts: Mapping[Path, int]) -> dict[Path, dict[Path, int]]:
+    """Return for each folder those with images in it, itself among them; looked up, since trees may be of thousands."""
+    below: dict[Path, dict[Path, int]] = {}
+    for folder, count in counts.items():
         for place in (folder, *folder.parents):
-            below.setdefault(place, []).append(folder)
+            below.setdefault(place, {})[folder] = count
     return below
 
 
@@ -188,26 +193,28 @@ def _unlabelled(folder: Path, names: Sequence[str], others_below: bool, scenes: 
     return [folder / name for name in names if folder / name not in scenes]
 
 
+def _vectors(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [folder / name for name in names if name.lower().endswith(_VECTORS)][:_LOOKED_AT]
+
+
 def _annotations(
-    folder: Path, names: Sequence[str], images: Mapping[Path, int], below: Mapping[Path, Sequence[Path]]
+    folder: Path, names: Sequence[str], classed: Collection[Path], below: Mapping[Path, Mapping[Path, int]]
 ) -> Iterator[Annotation]:
     """Yield the boxes that stand in a folder: a file of COCO or of polygons, or a folder of one file per image."""
     kinds: list[tuple[Path, str]] = []
     for name in names:
         if name.lower().endswith(TEXT_SUFFIXES) and (kind := _format_of(folder / name)):
             kinds.append((folder / name, kind))
-    vectors = [folder / name for name in names if name.lower().endswith(_VECTORS)]
-    kinds += [(file, "geojson") for file in vectors[:_LOOKED_AT] if _holds_classes(file)]
+    kinds += [(file, "geojson") for file in _vectors(folder, names) if file in classed]
     for suffix in (".xml", ".txt"):
-        files = [name for name in names if name.lower().endswith(suffix) and _may_hold_boxes(name)]
+        files = [name for name in names if name.lower().endswith(suffix) and name not in NAME_FILES]
+        files = [name for name in files if "readme" not in name.lower()]
         if kind := next(filter(None, (_format_of(folder / name) for name in files[:_LOOKED_AT])), ""):
             kinds.append((folder, kind))
-    if kinds and images:
-        near = ([each for each in below.get(place, ()) if each in images] for place in (folder, *folder.parents))
-        nearest = next(filter(None, near))
-        for place, kind in kinds:
-            nearness = {each: _nearness(place, each, each == folder, images[each]) for each in nearest}
-            yield Annotation(place, kind, max(nearest, key=nearness.__getitem__))
+    nearest: Mapping[Path, int] = next((below[place] for place in (folder, *folder.parents) if place in below), {})
+    for place, kind in kinds if nearest else ():
+        nearness = {each: _nearness(place, each, each == folder, count) for each, count in nearest.items()}
+        yield Annotation(place, kind, max(nearest, key=nearness.__getitem__))
 
 
 def _whole_sets(parts: Sequence[Annotation], root: Path, below: Mapping[Path, Collection[Path]]) -> list[Annotation]:
@@ -223,26 +230,18 @@ def _whole_sets(parts: Sequence[Annotation], root: Path, below: Mapping[Path, Co
         images = Path(os.path.commonpath([each.images for each in members]))
         splits = [_split_of(each.images, images) for each in members]
         others = set(below[images]) - {each.images for each in members}
-        parted = all(splits) and len(set(splits)) == len(members) > 1 and not others
-        if parted and kind != "geojson" and _alike(boxes, members[0].boxes) <= {each.boxes for each in members}:
+        read = set() if members[0].boxes.is_dir() else set(files_below(boxes, (members[0].boxes.suffix.lower(),)))
+        whole = all(splits) and len(set(splits)) == len(members) > 1 and not others
+        if whole and kind != "geojson" and read <= {each.boxes for each in members}:
             members = [Annotation(boxes, kind, images, tuple(sorted(splits)))]
         annotations += members
     return annotations
-
-
-def _alike(folder: Path, boxes: Path) -> set[Path]:
-    """Return the files of a folder that would be read with those of boxes; none where these are a folder."""
-    return set() if boxes.is_dir() else set(files_below(folder, (boxes.suffix.lower(),)))
 
 
 @functools.lru_cache(1 << 16)
 def _split_of(place: Path, above: Path) -> str:
     """Return the split that the names below a folder say; kept, since each of many boxes asks it of all images."""
     return source_split(f"{place.relative_to(above).as_posix()}/")
-
-
-def _may_hold_boxes(name: str) -> bool:
-    return "readme" not in name.lower() and name not in NAME_FILES
 
 
 def _nearness(boxes: Path, images: Path, among: bool, small: int) -> tuple[bool, bool, bool, bool, int]:
@@ -276,12 +275,11 @@ def _format_of(file: Path) -> str:
     return "coco" if all(f'"{key}"' in whole for key in ("images", "annotations", "categories")) else ""
 
 
-def _holds_classes(file: Path) -> bool:
-    """Whether a vector file holds one layer of polygons, with a column that may be their class.
+def _holds_classes(kind: str, texts: Mapping[str, bool], count: int) -> bool:
+    """Whether a vector file holds one layer of polygons, with a column that may be their class: what `_layer` returns.
 
     A lone polygon with any text may as well be a named area, and those with a location the outlines of images.
     """
-    kind, texts, count = _layer(file)
     described = count > 1 and "location" not in texts and any(texts.values())
     classed = described or usual_column(list(texts)) is not None
     return ("Polygon" in kind or kind == "Unknown") and classed and not any(texts.keys() >= each for each in _NO_LABELS)

@@ -110,6 +110,14 @@ def test_a_run_of_a_version_without_a_key_goes_on_where_the_key_has_its_default(
     assert fit(recipe, run).steps == 4
 
 
+def test_a_run_without_a_term_is_of_another_recipe_than_one_with_it(recipe: Recipe, begun: Path) -> None:
+    saved = yaml.safe_load((begun / "recipe.yaml").read_text())
+    assert saved["losses"]["weights"].pop("ce") == 1
+    (begun / "recipe.yaml").write_text(yaml.safe_dump(saved))
+    with pytest.raises(RecipeError, match=r"another recipe \(losses.weights.ce was None, is 1.0\)"):
+        fit(recipe, begun)
+
+
 def test_a_run_goes_on_on_another_accelerator_than_it_began_on(recipe: Recipe, begun: Path) -> None:
     assert fit(replace(recipe, trainer=replace(recipe.trainer, accelerator="auto")), begun).steps == 4
 

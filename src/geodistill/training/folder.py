@@ -181,9 +181,9 @@ def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str, planned: Collecti
         saved, asked = dict(_values(read_yaml(run / RECIPE, RecipeError))), dict(_values(recipe_dict(recipe)))
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
-    # A version that did not know a key trained as its default does.
+    # A version that did not know a key trained as its default does; a term without a weight was left out.
     defaults = dict(_values(recipe_dict(type(recipe)())))
-    saved = {key: value for key, value in defaults.items() if key in asked} | saved
+    saved = {key: value for key, value in defaults.items() if key in asked and ".weights." not in key} | saved
     for key in {**asked, **saved}:
         if key != _ACCELERATOR and (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
             differs = f"{key} was {saved.get(key)}, is {asked.get(key)}"

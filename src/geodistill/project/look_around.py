@@ -159,7 +159,7 @@ def _images_below(counts: Mapping[Path, int]) -> dict[Path, dict[Path, int]]:
 
 
 def _masked(folders: Iterable[Path]) -> Iterator[MaskedImages]:
-    """Yield what `data scan` would take of each folder, those above first; no folder is taken both_masks."""
+    """Yield what `data scan` would take of each folder, those above first; no folder is taken twice."""
     named = {Path(os.path.abspath(folder)): folder for folder in folders}  # noqa: PTH100 - links stay
     taken: set[Path] = set()
     for folder in named:

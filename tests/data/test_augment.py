@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import colorsys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,33 @@ class TestPhotometric:
         assert 0.4 < moved.mean() < 0.6
         assert 4 < np.abs(shifts).max() <= 5.5
         assert np.abs(np.corrcoef(np.array(shifts)[moved.all((1, 2))].reshape(-1, 9).T) - np.eye(9)).max() < 0.7
+
+    def test_an_object_is_either_of_another_colour_or_hollow(self) -> None:
+        mask = np.zeros((24, 24), np.uint8)
+        mask[4:20, 4:20] = 1
+        before = Patch(np.where(mask, 90, 50).astype(np.float32)[None], mask, np.ones((24, 24), bool))
+        noise = np.random.default_rng(1).normal(70, 10, (1, 64, 64)).astype(np.float32)
+        change, seen = Photometric(measured(noise), Augmentation(recolour=1, hollow=0.5)), []
+        for seed in range(200):
+            after = change(before, np.random.default_rng(seed)).image[0]
+            moved, filled = bool(abs(after[4, 4] - 90) > 1e-4), bool((after[10:14, 10:14] == 50).mean() > 0.5)
+            seen.append((moved, filled))
+        assert not seen.count((True, True))
+        assert 80 < seen.count((True, False)) < 120
+        assert 30 < seen.count((False, True)) < 70
+
+    def test_the_ground_is_what_the_set_has_most_of_not_the_crop(self) -> None:
+        mask = np.ones((24, 24), np.uint8)
+        mask[4:8, 4:8] = 0
+        before = Patch(np.where(mask, 90, 50).astype(np.float32)[None], mask, np.ones((24, 24), bool))
+        noise = np.random.default_rng(1).normal(70, 10, (1, 64, 64)).astype(np.float32)
+        for counts, kept in (((900, 100), 0), ((100, 900), 1)):
+            statistics = replace(measured(noise), class_pixels={"train": counts})
+            change = Photometric(statistics, Augmentation(recolour=1))
+            after = [change(before, np.random.default_rng(seed)).image[0] for seed in range(20)]
+            moved = [np.abs(image - before.image[0]).max() > 1e-4 for image in after]
+            assert 3 < sum(moved) < 17
+            assert all(np.abs(image - before.image[0])[mask == kept].max() < 1e-4 for image in after)
 
     def test_what_has_no_labels_keeps_its_colours(self) -> None:
         before = patch(8, 8)

@@ -162,12 +162,13 @@ class Photometric:
     """Brightness, contrast and gamma in the units of each band; hue and saturation of images with three bands.
 
     One random amount is drawn for all bands, so that the bands keep their relation, and a tint for each, which changes
-    it as haze, hour and camera do. Objects may get colours of their own, and the ground inside. Results stay within the
+    it as haze, hour and camera do. Objects may get colours of their own, or the ground inside. Results stay within the
     range that the band has in the data set, or in the image where that is wider, as that of another place without
     labels may be.
 
     Args:
-        statistics: Mean, deviation and range of each band.
+        statistics: Mean, deviation and range of each band, and pixels of each class: objects are of any class but the
+            most frequent one.
         augmentation: The largest amounts.
     """
 
@@ -177,6 +178,8 @@ class Photometric:
         self._mean, self._std, self._low, self._high = (
             np.array(figure, np.float32)[:, None, None] for figure in figures
         )
+        counts = statistics.class_pixels.get("train", ())
+        self._ground = int(np.argmax(counts)) if counts else 0
         # Gamma bends what most pixels span: a single outlier must not decide where mid-tones lie.
         self._dark = np.maximum(self._low, self._mean - 3 * self._std)
         span = np.minimum(self._high, self._mean + 3 * self._std) - self._dark
@@ -209,24 +212,27 @@ class Photometric:
         if amounts.tint:
             image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
         if amounts.recolour or amounts.hollow:
-            counted = patch.valid & (patch.mask != IGNORE_INDEX)
-            numbers = number_objects(patch.mask, counted)
-            if amounts.recolour:
-                image = self._recoloured(image, numbers, rng)
-            if amounts.hollow:
-                image = hollow_objects(image, numbers, counted, amounts.hollow, rng)
+            image = self._with_other_objects(image, patch, rng)
         image = np.clip(image, low, high)
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
-    def _recoloured(
-        self, image: NDArray[np.float32], numbers: NDArray[np.int32], rng: np.random.Generator
+    def _with_other_objects(
+        self, image: NDArray[np.float32], patch: Patch, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Shift the bands of half of the objects, of each object by amounts of its own."""
-        shifts = rng.uniform(-self._amounts.recolour, self._amounts.recolour, (numbers.max() + 1, len(image)))
-        shifts *= rng.random((len(shifts), 1)) < 0.5
-        shifts[0] = 0  # what is no object
-        shifted: NDArray[np.float32] = image + shifts.astype(np.float32)[numbers].transpose(2, 0, 1) * self._std
-        return shifted
+        """Shift the bands of half of the objects, each by amounts of its own, and fill some of the others."""
+        counted = patch.valid & (patch.mask != IGNORE_INDEX)
+        numbers = number_objects(patch.mask, counted, self._ground)
+        count, amounts = int(numbers.max()) + 1, self._amounts
+        recoloured = np.zeros(count, np.bool_)
+        if amounts.recolour:
+            shifts = rng.uniform(-amounts.recolour, amounts.recolour, (count, len(image))).astype(np.float32)
+            recoloured = rng.random(count) < 0.5
+            recoloured[0] = False  # what is no object
+            shifts *= recoloured[:, None]
+            image = image + shifts[numbers].transpose(2, 0, 1) * self._std
+        if amounts.hollow:
+            image = hollow_objects(image, numbers, counted, (rng.random(count) < amounts.hollow) & ~recoloured, rng)
+        return image
 
     def _range(self, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the least and the largest sample of each band, ``(C, 1, 1)``, in the data set or the patch."""

@@ -55,9 +55,9 @@ class DataConfig:
         saturation: Largest relative change of the saturation of images with three bands, at most 1.
         tint: Largest shift of each band by itself, in its standard deviations.
         recolour: Largest such shift of an object by itself, of half of the objects: connected pixels of any class but
-            the crop's most frequent one (domain randomisation, Tobin et al. 2017), for colours they have elsewhere.
-        hollow: Share of such objects that keep their rim alone and show the crop's ground inside, as foundations, ruins
-            and roofs of the ground's colour do.
+            the set's most frequent one (domain randomisation, Tobin et al. 2017), for colours they have elsewhere.
+        hollow: Share of the other such objects that keep their rim alone and show the crop's ground inside, as
+            foundations, ruins and roofs of the ground's colour do.
         colour_share: Share of the crops of which any colours are changed.
         colour_one: Change one of them in such a crop in place of all: brightness, contrast or gamma, each as likely, or
             hue and saturation together, three fifths as often.

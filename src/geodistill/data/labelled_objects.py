@@ -12,19 +12,19 @@ _SHIFTS = 6
 """How often ground is looked for to fill an object with; what is left keeps its own."""
 
 
-def number_objects(mask: NDArray[np.integer[Any]], counted: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number the objects of a mask: connected pixels of any class but its most frequent one.
+def number_objects(mask: NDArray[np.integer[Any]], counted: NDArray[np.bool_], ground: int) -> NDArray[np.int32]:
+    """Number the objects of a mask: connected pixels of any class but ``ground``, what lies between objects.
 
     Args:
         mask: Class indices ``(H, W)``.
         counted: Which pixels count, ``(H, W)``.
+        ground: A class index.
 
     Returns:
         ``(H, W)``: from 1 in objects, 0 elsewhere.
     """
     numbers = np.zeros(mask.shape, np.int32)
-    present, pixels = np.unique(mask[counted], return_counts=True)
-    for index in np.delete(present, pixels.argmax()) if len(present) else ():
+    for index in set(np.unique(mask[counted]).tolist()) - {ground}:
         _, parts = cv2.connectedComponents((counted & (mask == index)).astype(np.uint8))
         numbers = np.where(parts > 0, parts + numbers.max(), numbers)
     return numbers
@@ -34,7 +34,7 @@ def hollow_objects(
     image: NDArray[np.float32],
     numbers: NDArray[np.int32],
     counted: NDArray[np.bool_],
-    share: float,
+    chosen: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Fill some of the objects, up to a rim of one to three pixels, with what lies between objects.
@@ -46,17 +46,15 @@ def hollow_objects(
         image: Samples ``(C, H, W)``.
         numbers: `number_objects`' result.
         counted: Which pixels count, as there.
-        share: Of the objects, 0 to 1.
-        rng: Draws them, the rim's width and the shifts.
+        chosen: Which numbers are filled, ``(N + 1,)``; of 0, which is no object, nothing is.
+        rng: Draws the rim's width and the shifts.
 
     Returns:
         Samples ``(C, H, W)``.
     """
-    chosen = rng.random(int(numbers.max()) + 1) < share
-    chosen[0] = False  # what is no object
     width = 2 * int(rng.integers(1, 4)) + 1
     labels, around = numbers.astype(np.float32), np.ones((width, width), np.uint8)
-    rest = chosen[numbers] & (cv2.dilate(labels, around) == cv2.erode(labels, around))
+    rest = (numbers > 0) & chosen[numbers] & (cv2.dilate(labels, around) == cv2.erode(labels, around))
     ground = counted & (numbers == 0)
     for _ in range(_SHIFTS if rest.any() else 0):
         shift = rng.integers(numbers.shape)

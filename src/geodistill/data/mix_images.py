@@ -61,7 +61,8 @@ class Mixing:
             classes = torch.where(batch["unlabelled"][giver], batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
         if self.kind == "copypaste":
-            numbers = number_objects(classes.cpu().numpy(), counted.cpu().numpy())
+            most = int(torch.bincount(classes[counted], minlength=1).argmax())
+            numbers = number_objects(classes.cpu().numpy(), counted.cpu().numpy(), most)
             classes = torch.from_numpy(numbers).to(classes.device)
             counted = classes > 0
         present = torch.bincount(classes[counted]).nonzero()[:, 0]

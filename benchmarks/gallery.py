@@ -137,7 +137,7 @@ def colours(shared: Path, work: Path, out: Path) -> None:
     """Show maps of Kampala by two students of Zanzibar: of its objects as they are, and in other colours too."""
     data = place(shared, work, "zanzibar")
     runs = [
-        trained(shared, work, "zanzibar_plain", data, {"data.recolour": 0}),
+        trained(shared, work, "zanzibar_plain", data, {"data.recolour": 0, "data.hollow": 0}),
         trained(shared, work, "zanzibar_run", data),
     ]
     students = [gd.Segmenter.load(run) for run in runs]

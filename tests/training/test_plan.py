@@ -36,7 +36,7 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert len(lines) == 4
     assert lines[0].startswith("start: mobilenetv2_100 from random weights, for weights that are not there")
     labels = "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
-    assert lines[1] == labels + "; objects are shown in other colours too"
+    assert lines[1] == labels + "; objects are shown in other colours or with the ground inside too"
     assert lines[2].startswith("images without labels: none")
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
 
@@ -96,9 +96,9 @@ def test_colours_that_tell_several_classes_apart_are_left_as_they_are(town: Path
     replace(two, legend=Legend(("ground", "building", "water"))).save(manifest)
     two_classes, _ = plan_recipe("student", {"data.manifest": town})
     assert two_classes.network.style_noise > 0
-    assert two_classes.data.recolour > 0
+    assert min(two_classes.data.recolour, two_classes.data.hollow) > 0
     recipe, lines = plan_recipe("student", {"data.manifest": manifest})
-    assert (recipe.network.style_noise, recipe.data.recolour) == (0, 0)
+    assert (recipe.network.style_noise, recipe.data.recolour, recipe.data.hollow) == (0, 0, 0)
     assert lines[1].endswith("; colours tell them apart and stay")
     shipped = (two_classes.network.style_noise, two_classes.data.recolour)
     for values in ((0.7, 0.3), shipped):  # also the recipe's own, where they are asked for

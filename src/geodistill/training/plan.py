@@ -109,9 +109,9 @@ def _choose_start(recipe: Recipe, missing: str | None) -> dict[str, Any]:
 
 
 def _choose_colours(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return no recolouring where there are several classes, and no style noise there or where there can be none."""
+    """Return objects as they are where there are several classes, and no style noise there or where it cannot be."""
     if _has_several_classes(manifest):
-        return {"network.style_noise": 0.0, "data.recolour": 0.0}
+        return {"network.style_noise": 0.0, "data.recolour": 0.0, "data.hollow": 0.0}
     return {} if _no_style_noise(recipe) is None else {"network.style_noise": 0.0}
 
 
@@ -209,7 +209,7 @@ def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
         *["with the ground inside"] * bool(recipe.data.hollow),
     ]
     if shown:
-        return f"{line}; objects are shown {' and '.join(shown)} too"
+        return f"{line}; objects are shown {' or '.join(shown)} too"
     left_out = _has_several_classes(manifest) and not recipe.network.style_noise
     return f"{line}; colours tell them apart and stay" if left_out else line
 

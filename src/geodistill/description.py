@@ -6,12 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geodistill.errors import ArtifactError, DataError
 from geodistill.reading import read_object
-from geodistill.spec import Spec, lies_in
+from geodistill.spec import Spec, check_scales, lies_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 2
 """Of `DESCRIPTION`. Version 1, which holds no digest of itself, is read too."""
@@ -44,6 +48,47 @@ _KINDS: dict[str, type] = {
     "weights_sha256": str,
     "provenance": dict,
 }
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model's answers follow from besides its network and weights.
+
+    Attributes:
+        scales: Factors of the image's sides that its answers are averaged over.
+        temperature: What its logits are divided by, so that its confidence is how often it is right.
+        class_sets: Least probability of a class in a pixel's set, by the coverage that it gives; see `fit_class_sets`.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    temperature: float = 1.0
+    class_sets: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], holder: str) -> ModelSettings:
+        """Take them out of a description, which leaves out those that are as by default.
+
+        Raises:
+            ArtifactError: One is of another kind or out of bounds; ``holder`` says whose.
+        """
+        scales = data.get("scales", [1.0])
+        if not isinstance(scales, list):
+            raise ArtifactError(f"{holder} with scales {scales!r}", "a JSON list")
+        return cls(
+            check_scales(scales, holder),
+            check_temperature(data.get("temperature", 1.0), holder),
+            check_class_sets(data.get("class_sets", {}), holder),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return those that are not as by default, JSON-able."""
+        scales = {} if self.scales == (1.0,) else {"scales": list(self.scales)}
+        sets = {"class_sets": dict(self.class_sets)} if self.class_sets else {}
+        return scales | ({} if self.temperature == 1 else {"temperature": self.temperature}) | sets
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Return logits divided by the temperature."""
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 def network_words(name: str, arguments: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -82,7 +127,7 @@ def load_description(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{file} was altered (its digest differs)", "the file as it was saved", "copy or train it again"
         )
-    if odd := sorted((set(data) - {"scales", "temperature", "class_sets"}) ^ set(_KINDS)):
+    if odd := sorted((set(data) - {setting.name for setting in fields(ModelSettings)}) ^ set(_KINDS)):
         raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
     for key, kind in _KINDS.items():
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
@@ -91,10 +136,7 @@ def load_description(folder: Path) -> dict[str, Any]:
     if set(network) != {"name", "arguments"} or not isinstance(network["arguments"], dict):
         raise ArtifactError(f"{file} with network {network}", "a name and arguments")
     check_tile(data["tile"], str(file))
-    if not isinstance(data.get("scales", []), list):
-        raise ArtifactError(f"{file} with scales {data['scales']!r}", "a JSON list")
-    check_temperature(data.get("temperature", 1.0), str(file))
-    check_class_sets(data.get("class_sets", {}), str(file))
+    ModelSettings.from_dict(data, str(file))
     try:
         Spec.from_dict(data["spec"])
     except (DataError, *UNFIT) as error:

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from geodistill.description import (
     DESCRIPTION,
     UNFIT,
     WEIGHTS,
+    ModelSettings,
     check_tile,
     find_segmenter,
     load_description,
@@ -74,14 +75,8 @@ class Segmenter(nn.Module):
     runs_itself = False
     """Whether nothing but itself can run it: no other backend, precision or compiler."""
 
-    scales: tuple[float, ...] = (1.0,)
-    """Factors of the image's sides that its answers are averaged over."""
-
-    temperature = 1.0
-    """What its logits are divided by, so that its confidence is how often it is right; see `best_temperature`."""
-
-    class_sets: Mapping[str, float] = MappingProxyType({})
-    """Least probability of a class in a pixel's set, by the coverage that it gives; see `fit_class_sets`."""
+    settings = ModelSettings()
+    """Scales, temperature and class sets."""
 
     files: tuple[Path, ...] = ()
     """The files that it reads while it is used: none once it is loaded."""
@@ -100,9 +95,24 @@ class Segmenter(nn.Module):
         self.name, self.arguments = name, dict(arguments)
         self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
         check_tile(tile, "a Segmenter")
-        self.scales = check_scales(scales, "a Segmenter")
+        self.settings = ModelSettings(check_scales(scales, "a Segmenter"))
         network = _build(name, self.arguments, spec)
         self.network = Normalised(spec.mean, spec.std, network).eval()
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """See `ModelSettings`."""
+        return self.settings.scales
+
+    @property
+    def temperature(self) -> float:
+        """See `ModelSettings`."""
+        return self.settings.temperature
+
+    @property
+    def class_sets(self) -> Mapping[str, float]:
+        """See `ModelSettings`."""
+        return self.settings.class_sets
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -139,7 +149,7 @@ class Segmenter(nn.Module):
             )
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
         logits = logits_over_scales(lambda sized: self.network(sized, **context).logits, image, self.scales)
-        return logits if self.temperature == 1 else logits / self.temperature
+        return self.settings.calibrated(logits)
 
     def predict(
         self,
@@ -177,14 +187,8 @@ class Segmenter(nn.Module):
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
         about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
-        about |= self.settings()
+        about |= self.settings.to_dict()
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
-
-    def settings(self) -> dict[str, Any]:
-        """Return scales and temperature where they are not 1, and class sets where there are some, JSON-able."""
-        scales = {} if self.scales == (1.0,) else {"scales": list(self.scales)}
-        sets = {"class_sets": dict(self.class_sets)} if self.class_sets else {}
-        return scales | ({} if self.temperature == 1 else {"temperature": self.temperature}) | sets
 
     def with_scales(self, scales: Sequence[float]) -> Segmenter:
         """Return the same model, weights shared, that averages over other scales.
@@ -195,7 +199,7 @@ class Segmenter(nn.Module):
         if self.runs_itself:
             raise ArtifactError(f"scales {list(scales)} of an ONNX file", "a Segmenter", "export one with its scales")
         other = copy(self)
-        other.scales = check_scales(scales, "a Segmenter")
+        other.settings = replace(self.settings, scales=check_scales(scales, "a Segmenter"))
         return other
 
     def for_prompt(self, prompt: int) -> Segmenter:
@@ -203,8 +207,8 @@ class Segmenter(nn.Module):
         network: Any = self.network.network
         arguments, state = network.for_prompt(prompt)
         arguments = self.arguments | arguments
-        placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance, self.scales)
-        placed.temperature, placed.class_sets = self.temperature, dict(self.class_sets)
+        placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance)
+        placed.settings = self.settings
         return placed.to(device=next(self.parameters()).device).to(memory_format=torch.channels_last)
 
     def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:
@@ -267,7 +271,7 @@ class Segmenter(nn.Module):
                 "tile": self.tile,
                 "weights_sha256": sha256_of(weights),
                 "provenance": self.provenance,
-                **self.settings(),
+                **self.settings.to_dict(),
             }
             write_description(folder, about)
             # safetensors lets only the owner read, whatever the umask.
@@ -293,9 +297,8 @@ class Segmenter(nn.Module):
         check_weights(
             weights, DESCRIPTION, data["weights_sha256"], lambda: _build(network["name"], network["arguments"], spec)
         )
-        scales = data.get("scales", (1.0,))
-        segmenter = cls(network["name"], network["arguments"], spec, data["tile"], data["provenance"], scales)
-        segmenter.temperature, segmenter.class_sets = data.get("temperature", 1.0), data.get("class_sets", {})
+        segmenter = cls(network["name"], network["arguments"], spec, data["tile"], data["provenance"])
+        segmenter.settings = ModelSettings.from_dict(data, str(folder / DESCRIPTION))
         try:
             segmenter.network.network.load_state_dict(load_file(weights))
         except (SafetensorError, RuntimeError) as error:

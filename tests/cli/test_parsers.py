@@ -5,11 +5,12 @@ import shutil
 import subprocess
 from argparse import Namespace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from geodistill.cli import VERBS, main
-from geodistill.cli.arguments import GROUPS, VerbParser, parse
+from geodistill.cli.arguments import Group, VerbParser, parse
 from geodistill.cli.completion import bash, fish, verb_parsers, zsh
 from geodistill.errors import GeodistillError
 from tiny import tiny_networks, tiny_segmenter
@@ -27,7 +28,7 @@ def test_every_option_has_help_a_default_or_required_and_a_group(verb: str) -> N
         written = str(option.action.help)
         assert written.split(" (")[0]
         assert written.endswith((f"(default: {option.default})".replace("%", "%%"), "(required)")), option.name
-        assert option.group in GROUPS
+        assert option.group in get_args(Group)
         assert f"{option.group}:" in text
         assert all(choice in written for choice in option.choices)
         default = option.action.default

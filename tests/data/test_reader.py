@@ -126,14 +126,14 @@ class TestBounds:
             one, other = (reader.read(row, Window(5, 600, 50, 130)) for reader in (cached, plain))
             assert np.array_equal(one.image, other.image)
             assert np.array_equal(one.mask, other.mask)
-            assert 0 < cached.cached_bytes <= 4 * 2**20
-        assert plain.cached_bytes == 0
+            assert 0 < cached._held <= 4 * 2**20
+        assert plain._held == 0
 
     def test_large_tiled_scenes_are_not_decoded_whole(self, tmp_path: Path) -> None:
         image = make_raster(tmp_path / "a.tif", pixels=noise((1, 1100, 1100)), tiled=True)
         reader = WindowReader(None, BANDS[:1], cache_mb=100)
         reader.read(Row(image, None, "train", Window(0, 0, 1100, 1100)), Window(0, 0, 64, 64))
-        assert reader.cached_bytes == 0
+        assert reader._held == 0
 
 
 class TestProcesses:
@@ -141,7 +141,7 @@ class TestProcesses:
         reader = WindowReader(LEGEND, BANDS[:3], cache_mb=10)
         patch = reader.read(row, Window(0, 0, 30, 30))
         copy = pickle.loads(pickle.dumps(reader))
-        assert (copy.cached_bytes, len(copy._open)) == (0, 0)
+        assert (copy._held, len(copy._open)) == (0, 0)
         assert np.array_equal(copy.read(row, Window(0, 0, 30, 30)).image, patch.image)
 
     def test_forked_processes_open_their_own_files(self, row: Row) -> None:
@@ -168,7 +168,7 @@ class TestProcesses:
         reader = WindowReader(LEGEND, BANDS[:3], cache_mb=10)
         reader.read(row, Window(0, 0, 8, 8))
         reader.close()
-        assert (reader.cached_bytes, len(reader._open)) == (0, 0)
+        assert (reader._held, len(reader._open)) == (0, 0)
 
 
 class TestMistakes:

@@ -17,6 +17,7 @@ from geodistill.backends.graph import INPUT, OUTPUT, example, to_onnx
 from geodistill.backends.text_inputs import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
+from geodistill.description import ModelSettings
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.exports.exporters import ExportOptions
 from geodistill.exports.onnx import export_onnx
@@ -151,8 +152,8 @@ def test_where_images_are_all_a_graph_takes_the_zones_are_named(
 
 def test_the_graphs_answer_is_the_models_at_its_scales_and_temperature(tmp_path: Path) -> None:
     with tiny_networks():
-        model = zoned_segmenter(encoder="two_levels").with_scales((0.5, 1.0))
-        model.temperature = 3.0
+        model = zoned_segmenter(encoder="two_levels")
+        model.settings = ModelSettings((0.5, 1.0), temperature=3.0)
         to_onnx(model, tmp_path / "m.onnx", size=32, batch=2, with_text=True)
         images, rows = example(model.spec, (2, 32, 32)), [1, 2]
         with torch.inference_mode():

@@ -9,6 +9,7 @@ import rasterio
 
 from factories import make_raster
 from geodistill.cli import main
+from geodistill.description import ModelSettings
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.set_coverage import count_sets, set_figures
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny_models")
 
 def stating(least: float) -> Segmenter:
     model = tiny_segmenter()
-    model.temperature, model.class_sets = 20.0, {"0.9": least}
+    model.settings = ModelSettings(temperature=20.0, class_sets={"0.9": least})
     return model
 
 

@@ -16,7 +16,7 @@ from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions, SlidingOptions
-from geodistill.inference.sliding import STEPS, stream, surenesses
+from geodistill.inference.sliding import STEPS, confidence_of, stream
 from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
@@ -312,12 +312,12 @@ def test_how_sure_the_network_is() -> None:
         "entropy": 1 - entropy(probabilities.numpy(), base=5, axis=0),
     }
     for kind, values in expected.items():
-        np.testing.assert_allclose(surenesses(probabilities, highest, kind), values, atol=1e-6)
+        np.testing.assert_allclose(confidence_of(probabilities, highest, kind), values, atol=1e-6)
         certain = torch.tensor([0.0, 1.0, 0.0])[:, None, None]
-        assert surenesses(certain, certain.amax(0), kind).item() == 1
-        assert surenesses(torch.ones(1, 2, 2), torch.ones(2, 2), kind).eq(1).all()
+        assert confidence_of(certain, certain.amax(0), kind).item() == 1
+        assert confidence_of(torch.ones(1, 2, 2), torch.ones(2, 2), kind).eq(1).all()
     for kind in ("margin", "entropy"):
-        assert surenesses(torch.full((4, 1, 1), 0.25), torch.full((1, 1), 0.25), kind).item() == pytest.approx(0)
+        assert confidence_of(torch.full((4, 1, 1), 0.25), torch.full((1, 1), 0.25), kind).item() == pytest.approx(0)
 
 
 def test_the_layer_of_confidence_is_the_kind_asked_for(tmp_path: Path) -> None:
@@ -332,6 +332,6 @@ def test_the_layer_of_confidence_is_the_kind_asked_for(tmp_path: Path) -> None:
     for kind, made in layers.items():
         assert made.probabilities is not None
         ours = torch.from_numpy(made.probabilities)
-        steps = np.rint(surenesses(ours, ours.amax(0), kind).numpy() * STEPS)
+        steps = np.rint(confidence_of(ours, ours.amax(0), kind).numpy() * STEPS)
         assert np.abs(made.confidence * STEPS - steps).max() <= 1
         assert (made.classes == layers["probability"].classes).all()

@@ -87,7 +87,7 @@ def test_a_number_added_to_all_classes_of_a_pixel_changes_nothing(term: Term) ->
 
 def test_the_truer_the_cheaper(term: Term) -> None:
     _, mask = example()
-    prices = [float(term(sureness * one_hot(mask), mask)) for sureness in (-6, -2, 0, 2, 4)]
+    prices = [float(term(certainty * one_hot(mask), mask)) for certainty in (-6, -2, 0, 2, 4)]
     assert prices == sorted(prices, reverse=True)
     assert len(set(prices)) == len(prices)
 
@@ -102,14 +102,14 @@ def test_certain_truth_costs_nothing(name: str) -> None:
 
 def test_smoothing_makes_certainty_dear() -> None:
     _, mask = example()
-    prices = [float(TERMS["smoothed"](sureness * one_hot(mask), mask)) for sureness in (3, 5, 40)]
+    prices = [float(TERMS["smoothed"](certainty * one_hot(mask), mask)) for certainty in (3, 5, 40)]
     assert prices[0] < prices[1] < prices[2]
 
 
-@pytest.mark.parametrize("sureness", [-1e4, 1e4])
-def test_any_certainty_has_a_finite_price_and_gradient(term: Term, sureness: float) -> None:
+@pytest.mark.parametrize("certainty", [-1e4, 1e4])
+def test_any_certainty_has_a_finite_price_and_gradient(term: Term, certainty: float) -> None:
     _, mask = example()
-    value, gradient = value_and_gradient(term, sureness * one_hot(mask), mask)
+    value, gradient = value_and_gradient(term, certainty * one_hot(mask), mask)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
 

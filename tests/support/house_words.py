@@ -50,5 +50,7 @@ PHRASES = {
     r"\bnobody need know\b|\bno one listening\b|\bnobody's\b|\bstranger\b": "the condition itself",
     r"\bbeside their teacher\b": "compared with their teacher",
     r"\bwhat 8-bit integers cost\b": "accuracy drop",
+    r"\bsureness(es)?\b": "confidence, or which measure of it",
+    r"\bof those who name none\b|\b(none|no \w+|other \w+) of its(?=[.,;:)])": "the condition itself",
 }
 """Passages of code, comments, help texts and documents, in any case, also across a line's end."""

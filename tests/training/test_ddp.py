@@ -18,6 +18,7 @@ from ddp_gradients import main
 from factories import make_raster
 from forked import run_function
 from geodistill.data.manifest import Manifest
+from geodistill.description import ModelSettings
 from geodistill.segmenter import Segmenter
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,7 @@ def test_a_command_on_two_processes_freezes_an_encoder_and_calibrates_on_all_ima
 
 def least_entropy(segmenter: Segmenter, manifest: Path) -> float:
     """Look for the temperature of least cross-entropy on all validation images, each whole and read here."""
-    segmenter.temperature, segmenter.class_sets = 1.0, {}
+    segmenter.settings = ModelSettings()
     logits, classes = [], []
     for row in Manifest.load(manifest).rows("val"):
         assert row.mask is not None

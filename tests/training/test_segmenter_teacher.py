@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
+from geodistill.description import ModelSettings
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.teacher import EncoderTeacher, Storage, TeacherConfig, build_teacher, teacher_bands
@@ -249,7 +250,7 @@ def test_the_description_holds_all_that_changes_outputs_besides_weights(saved: P
     teachers.append(SegmenterTeacher(segmenter(own), own, spec(), (0, 1, 2), None))
     # Nor these: the sizes that it averages over, and its temperature.
     several, cooler = Segmenter.load(saved).with_scales((0.5, 1.0)), Segmenter.load(saved)
-    cooler.temperature = 2.0
+    cooler.settings = ModelSettings(temperature=2.0)
     for name, changed in (("several", several), ("cooler", cooler)):
         changed.save(saved.parent / name)
         teachers.append(open_teacher(TeacherConfig(segmenter=str(saved.parent / name)), spec()))

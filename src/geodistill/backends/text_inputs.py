@@ -31,7 +31,7 @@ class TextSegmenter(nn.Module):
         if not segmenter.prompts:
             raise ArtifactError(f"a {segmenter.name} model, which reads no text", "a metasegnet model")
         self.normalised = segmenter.network
-        self.scales, self.temperature = segmenter.scales, segmenter.temperature
+        self.settings = segmenter.settings
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> Tensor:
         """Segment ``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` logits.
@@ -40,9 +40,9 @@ class TextSegmenter(nn.Module):
         """
         network: Any = self.normalised.network
         logits = logits_over_scales(
-            lambda sized: network.segment(self.normalised.normalise(sized), text, present), image, self.scales
+            lambda sized: network.segment(self.normalised.normalise(sized), text, present), image, self.settings.scales
         )
-        return logits if self.temperature == 1 else logits / self.temperature
+        return self.settings.calibrated(logits)
 
 
 def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor]:

@@ -7,14 +7,14 @@ import textwrap
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from geodistill.cli.terminal import print_message
 from geodistill.errors import RecipeError, UnknownNameError, listed
 
 T = TypeVar("T")
 
-GROUPS = ("most used", "input", "output", "quality", "speed", "place", "many machines")
+Group = Literal["most used", "input", "output", "quality", "speed", "place", "many machines"]
 """Titles of the groups of options. A verb of many options shows those that matter first, under `most used`."""
 
 MODEL = "Segmenter directory, run directory or hub id"
@@ -32,13 +32,13 @@ class Option:
 
     Attributes:
         action: argparse's part of it.
-        group: One of `GROUPS`.
+        group: Where it stands in the help.
         choices: The values it takes; any where empty.
         default: What happens without it, in words; empty where it must be given.
     """
 
     action: Action
-    group: str
+    group: Group
     choices: tuple[str, ...]
     default: str
 
@@ -97,8 +97,8 @@ class VerbParser(ArgumentParser):
         self.typed, self.options = tuple(typed), list[Option]()
         self.old_forms: dict[str, tuple[str, ...]] = {}
 
-    def add_group(self, title: str) -> OptionGroup:
-        """Return a new group, of a title among `GROUPS`, that options are added to by calling it."""
+    def add_group(self, title: Group) -> OptionGroup:
+        """Return a new group that options are added to by calling it."""
         return OptionGroup(self, title)
 
     def find(self, dest: str) -> Option:
@@ -131,10 +131,10 @@ class OptionGroup:
 
     Args:
         parser: The verb's parser.
-        title: One of `GROUPS`.
+        title: Its heading in the help.
     """
 
-    def __init__(self, parser: VerbParser, title: str) -> None:
+    def __init__(self, parser: VerbParser, title: Group) -> None:
         self._parser, self._title = parser, title
         self._group = parser.add_argument_group(title)
 

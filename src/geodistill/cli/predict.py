@@ -116,11 +116,11 @@ def _add_input(parser: VerbParser) -> None:
 
 def _add_output(parser: VerbParser) -> None:
     from geodistill.description import COVERAGES
-    from geodistill.inference.options import SAMPLES, SURENESS, TILE_SETS, PredictOptions
+    from geodistill.inference.options import CONFIDENCES, SAMPLES, TILE_SETS, PredictOptions
 
     add = parser.add_group("output")
-    sureness = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"
-    add("--confidence-as", sureness, default=PredictOptions.confidence_as, choices=SURENESS)
+    meaning = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"
+    add("--confidence-as", meaning, default=PredictOptions.confidence_as, choices=CONFIDENCES)
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
     sets = "also write the classes that each pixel may have, which hold the true one of this share of the pixels"
     add("--class-sets", sets, choices=[f"{coverage:g}" for coverage in COVERAGES])

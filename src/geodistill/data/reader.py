@@ -119,11 +119,6 @@ class WindowReader:
             raster.close()
         self._begin()
 
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes of decoded pixels held now."""
-        return self._held
-
     def read(self, row: Row, window: Window) -> Patch:
         """Read a window of a row.
 

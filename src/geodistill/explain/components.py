@@ -22,7 +22,7 @@ class Components:
     """The first three principal components of features over an image.
 
     Attributes:
-        scores: ``(3, h, w)`` float32, each of mean 0 and deviation 1 over the image.
+        scores: ``(3, h, w)`` float32, each of mean 0 and standard deviation 1 over the image.
         explained: Share of the features' variance in each component.
     """
 

@@ -34,7 +34,7 @@ class Agreement:
         same: Share of pixels with torch's class, 0..1.
         difference: Largest absolute difference of a logit.
         tiles: Tiles that were compared.
-        real: Whether they are of images, and not noise with the training's mean and deviation.
+        real: Whether they are of images, and not noise with the training's mean and standard deviation.
     """
 
     same: float

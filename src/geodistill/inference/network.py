@@ -147,7 +147,7 @@ def as_network(
 def logits_and_distance(segmenter: Segmenter, images: Tensor) -> Tensor:
     """Return ``(B, K + 1, H, W)``: logits, and behind them what the distance head says of images as they are."""
     output = segmenter.network(images)
-    logits = segmenter(images) if segmenter.scales != (1.0,) else output.logits / segmenter.temperature
+    logits = segmenter(images) if segmenter.scales != (1.0,) else segmenter.settings.calibrated(output.logits)
     return torch.cat([logits, output.distance], 1)
 
 

@@ -26,8 +26,8 @@ AVERAGES = ("none", "flips", "d4")
 SAMPLES = ("uint8", "float16", "float32")
 """Sample types of probabilities. Float16 is float32 that float16 can hold, which compresses better."""
 
-SURENESS = ("probability", "margin", "entropy")
-"""What confidence is, 1 where the network is sure: see `surenesses`."""
+CONFIDENCES = ("probability", "margin", "entropy")
+"""What confidence is, 1 where the network is sure: see `confidence_of`."""
 
 VECTOR_FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
 """Formats of polygons by suffix, with GDAL's names."""
@@ -59,7 +59,7 @@ class SlidingOptions:
         tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
         scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         confidence: Make a layer of how sure the network is of the chosen class, uint8.
-        confidence_as: What that is, among `SURENESS`.
+        confidence_as: What that is, among `CONFIDENCES`.
         probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
         class_sets: Make a layer of the classes that each pixel may have, which hold the true one of this share of the
             pixels; one of the coverages that the model states, see `Segmenter.class_sets`.
@@ -91,7 +91,7 @@ class SlidingOptions:
             raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
         check_name("blending", self.blend, BLENDS)
         check_name("test-time averaging", self.tta, AVERAGES)
-        check_name("kind of confidence", self.confidence_as, SURENESS)
+        check_name("kind of confidence", self.confidence_as, CONFIDENCES)
         if self.scales is not None:
             check_scales(self.scales, "a prediction")
         if self.probabilities is not None:

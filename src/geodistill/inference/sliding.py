@@ -198,7 +198,7 @@ class RowReducer:
     ) -> None:
         shape = (size, width)
         self._with_confidence, self._samples = options.with_confidence, options.probabilities
-        self._sureness = options.confidence_as
+        self._confidence_as = options.confidence_as
         self._classes = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._confidence = torch.zeros(shape if self._with_confidence else 0, dtype=torch.uint8, device=device)
         kind = torch.uint8 if self._samples == "uint8" else torch.float32
@@ -221,7 +221,7 @@ class RowReducer:
         classes, highest = most_probable(finished)
         self._classes[place] = classes
         if self._with_confidence:
-            self._confidence[place] = as_steps(surenesses(finished, highest, self._sureness))
+            self._confidence[place] = as_steps(confidence_of(finished, highest, self._confidence_as))
         if self._least is not None:
             self._sets[(slice(None), *place)] = sets_of(finished, classes, self._least)
         if self._samples:
@@ -254,7 +254,7 @@ def as_steps(probabilities: Tensor) -> Tensor:
     return (probabilities * STEPS).round_().clamp_(0, STEPS).to(torch.uint8)
 
 
-def surenesses(probabilities: Tensor, highest: Tensor, kind: str) -> Tensor:
+def confidence_of(probabilities: Tensor, highest: Tensor, kind: str) -> Tensor:
     """Return how sure the network is of each pixel, ``(H, W)`` in 0..1, 1 where it is sure.
 
     ``probability`` is that of the class; ``margin`` what it is above the next class; ``entropy`` is
@@ -263,7 +263,7 @@ def surenesses(probabilities: Tensor, highest: Tensor, kind: str) -> Tensor:
     Args:
         probabilities: ``(K, H, W)`` that add up to 1.
         highest: ``(H, W)`` their highest.
-        kind: One of `SURENESS`.
+        kind: One of `CONFIDENCES`.
     """
     if kind == "probability" or len(probabilities) == 1:
         return highest

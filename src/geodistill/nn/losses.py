@@ -196,7 +196,7 @@ class RunningStatistics(nn.Module):
         self.mean += shift
 
     def standardise(self, maps: Tensor) -> Tensor:
-        """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 a channel."""
+        """``(B, C, H, W)`` -> the same with mean 0 and standard deviation 1 a channel."""
         std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt()
         # A channel that hardly moves would otherwise weigh without bound.
         std = torch.maximum(std, 1e-2 * std.mean()).clamp(min=1e-6)
@@ -245,7 +245,7 @@ def explained_variance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def layer_normalise(maps: Tensor) -> Tensor:
-    """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 over the channels of each pixel."""
+    """``(B, C, H, W)`` -> the same with mean 0 and standard deviation 1 over the channels of each pixel."""
     return F.layer_norm(maps.float().permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2)
 
 

@@ -47,7 +47,7 @@ class Normalised(nn.Module):
         return self.network(self.normalise(image), **context)
 
     def normalise(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` float32 sensor units -> mean 0 and deviation 1 a band."""
+        """``(B, C, H, W)`` float32 sensor units -> mean 0 and standard deviation 1 a band."""
         return (image - self.mean) / self.std
 
 

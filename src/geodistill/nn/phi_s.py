@@ -15,7 +15,7 @@ MEASURED_BATCHES = 10
 
 
 class PhiS(nn.Module):
-    """Rotates features so that every channel has the same deviation, and divides by that one number.
+    """Rotates features so that every channel has the same standard deviation, and divides by that one number.
 
     PHI-S (Ranzinger et al. 2024, arXiv 2410.01680)::
 
@@ -67,7 +67,7 @@ class PhiS(nn.Module):
         self.scale.fill_(max(math.sqrt(max(np.trace(covariance), 0.0) / len(covariance)), 1e-6))
 
     def standardise(self, maps: Tensor) -> Tensor:
-        """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 in each channel, every distance by one factor."""
+        """``(B, C, H, W)`` -> the same with mean 0 and standard deviation 1 a channel, every distance by one factor."""
         return torch.einsum("dc,bchw->bdhw", self.rotation, maps.float() - self.mean[:, None, None]) / self.scale
 
     def restore(self, maps: Tensor) -> Tensor:

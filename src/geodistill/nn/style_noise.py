@@ -13,7 +13,7 @@ LEVELS = 3
 
 
 class StyleNoise(nn.Module):
-    """Changes mean and deviation of each channel of a map, by about as much as they differ in the batch.
+    """Changes mean and standard deviation of each channel of a map, by about as much as they differ in the batch.
 
     Light, season and sensor change these two and leave where things are, so they are called a map's style (DSU: Li et
     al. 2022, "Uncertainty Modeling for Out-of-Distribution Generalization", arXiv 2202.03958). For each image and

@@ -16,7 +16,7 @@ from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.explain.feature_maps import encoder_map, last_map
 from geodistill.inference.location import PerPlaceModel
-from geodistill.inference.sliding import check_bands, surenesses
+from geodistill.inference.sliding import check_bands, confidence_of
 from geodistill.label.label_set import read_instances
 from geodistill.label.output_folder import ACCOUNT, INSTANCES
 from geodistill.label.tiles import tile_windows
@@ -176,7 +176,7 @@ def _tiles(file: Path, places: PerPlaceModel, options: NextOptions, weak: list[i
                 yield None
                 continue
             features, probabilities = _look(pixels, valid, model, options.encoder)
-            sure = surenesses(probabilities, probabilities.amax(0), "entropy").numpy()
+            sure = confidence_of(probabilities, probabilities.amax(0), "entropy").numpy()
             classes = probabilities.argmax(0).numpy()[valid]
             share = float(np.isin(classes, weak).mean()) if weak else 0.0
             grid = raster.grid if window == raster.grid.whole else raster.grid.window(window)

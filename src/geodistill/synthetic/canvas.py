@@ -130,7 +130,7 @@ class Canvas:
 
 
 def smooth_noise(height: int, width: int, grain: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return noise of zero mean, about unit deviation and grains of that many pixels: ``(H, W)`` float32."""
+    """Return noise of zero mean, about unit standard deviation and grains of that many pixels: ``(H, W)`` float32."""
     if grain < 1.5:
         return rng.standard_normal((height, width), dtype=np.float32)
     rows, cols = math.ceil(height / grain) + 3, math.ceil(width / grain) + 3

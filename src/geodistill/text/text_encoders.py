@@ -70,7 +70,7 @@ class WordEncoder:
         return max(len(_words(text)), 1)
 
     def encode(self, text: str) -> Tensor:
-        """Return ``(words, width)`` float32 of unit deviation."""
+        """Return ``(words, width)`` float32 of unit standard deviation."""
         return torch.stack([_direction(word, self.width) for word in _words(text) or [""]])
 
 

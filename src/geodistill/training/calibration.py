@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ PIXELS = 4096
 """Labelled pixels of a batch that are looked at, spread evenly over it."""
 
 _HALVINGS = 60
+
+
+def calibrate(segmenter: Segmenter, batches: Iterable[Batch], device: torch.device | str) -> None:
+    """Fit a model's temperature to images, and its class sets under that; ``batches`` are gone through twice."""
+    temperature = fit_temperature(segmenter, batches, device)
+    segmenter.settings = replace(segmenter.settings, temperature=temperature)
+    segmenter.settings = replace(segmenter.settings, class_sets=fit_class_sets(segmenter, batches, device))
 
 
 @torch.inference_mode()

@@ -312,10 +312,8 @@ def _save_outcome(
     segmenter = Segmenter.from_network(*parts, recipe.trainer.predict_scales)
     if trainer.is_global_zero:
         if recipe.trainer.calibrate:
-            fit_temperature = load("geodistill.training.calibration:fit_temperature")
-            segmenter.temperature = fit_temperature(segmenter, data.whole_val_dataloader(), task.device)
-            fit_class_sets = load("geodistill.training.calibration:fit_class_sets")
-            segmenter.class_sets = fit_class_sets(segmenter, data.whole_val_dataloader(), task.device)
+            calibrate = load("geodistill.training.calibration:calibrate")
+            calibrate(segmenter, data.whole_val_dataloader(), task.device)
         if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
             _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
         segmenter.save(run / "segmenter")

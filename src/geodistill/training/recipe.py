@@ -301,13 +301,13 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-STUDENT = "student"
-"""The recipe that is used where none is named."""
+STUDENT, PLANNED = "student", ("student", "self-training")
+"""The recipe that is used where none is named; those that `plan_recipe` adapts, under these names alone."""
 
 
 def is_planned(config: object) -> bool:
-    """Whether a recipe is a shipped one that is adapted to what there is, see `geodistill.training.plan`."""
-    named = isinstance(config, str | Path) and str(config) in (STUDENT, "self-training")
+    """Whether a recipe is one of `PLANNED`, and no file of that name."""
+    named = isinstance(config, str | Path) and str(config) in PLANNED
     return named and not Path(str(config)).is_file()
 
 

@@ -181,5 +181,5 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = Tru
         config.indices if features else None,
         config.logits_stride,
         config.precision,
-        {"network": segmenter.name, "arguments": segmenter.arguments, **segmenter.settings()},
+        {"network": segmenter.name, "arguments": segmenter.arguments, **segmenter.settings.to_dict()},
     )

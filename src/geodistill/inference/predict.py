@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from geodistill.description import find_segmenter
-from geodistill.engine import Engine, run_tasks
+from geodistill.engine import Engine, Machines, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.beside import earlier_files, outputs_of
@@ -98,7 +98,7 @@ def predict(
     scenes = within_area(scenes, options)
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
-    run = partial(run_tasks, engine=engine, workers=workers, address=address, gpus=gpus)
+    run = partial(run_tasks, machines=Machines(engine, workers, address, gpus))
     maps: dict[int, SceneMap] = {}
     try:
         with offline_where(options.local_only):
@@ -236,7 +236,7 @@ def within_area(scenes: Sequence[InputScene], options: PredictOptions) -> list[I
 
 
 def map_in_blocks(worker: Worker, task: SceneTask, *, blocks: int, run: Callable[..., Iterator[Any]]) -> SceneMap:
-    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its workers.
+    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its machines.
 
     The workers must all see the folder of the map.
 

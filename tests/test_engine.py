@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine_tasks import defect, die, refuse_name, refuse_three, refuse_three_and_rest, square, tell, threads
-from geodistill.engine import TRIES, WorkerError, run_tasks
+from geodistill.engine import TRIES, Machines, WorkerError, run_tasks
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from where import SUPPORT
 
@@ -56,12 +56,14 @@ def test_one_worker_keeps_the_order_and_starts_late() -> None:
 
 
 def test_no_items_no_results() -> None:
-    assert list(run_tasks(square, [], workers=3, keep_going=True)) == []
+    assert list(run_tasks(square, [], Machines(workers=3), keep_going=True)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_failures_are_results_and_the_run_goes_on(workers: int) -> None:
-    results = sorted(run_tasks(refuse_three, range(6), workers=workers, keep_going=True), key=lambda r: r.index)
+    results = sorted(
+        run_tasks(refuse_three, range(6), Machines(workers=workers), keep_going=True), key=lambda r: r.index
+    )
     assert [r.value for r in results] == [0, 1, 2, None, 4, 5]
     error = results[3].error
     assert isinstance(error, DataError)
@@ -71,7 +73,7 @@ def test_failures_are_results_and_the_run_goes_on(workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_failure_ends_the_run(workers: int) -> None:
     values: list[int | None] = []
-    results = run_tasks(refuse_three_and_rest, range(1000), workers=workers, keep_going=False)
+    results = run_tasks(refuse_three_and_rest, range(1000), Machines(workers=workers), keep_going=False)
     with pytest.raises(DataError, match="item 3"):
         values.extend(result.value for result in results)
     assert None not in values
@@ -81,7 +83,7 @@ def test_the_first_failure_ends_the_run(workers: int) -> None:
 
 
 def test_errors_of_every_kind_cross_processes() -> None:
-    (result, _) = run_tasks(refuse_name, [8, 9], workers=2, keep_going=True)
+    (result, _) = run_tasks(refuse_name, [8, 9], Machines(workers=2), keep_going=True)
     assert isinstance(result.error, UnknownNameError)
     assert "one of one, two" in str(result.error)
 
@@ -89,13 +91,13 @@ def test_errors_of_every_kind_cross_processes() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_defect_ends_the_run(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(run_tasks(defect, [1, 2], workers=workers, keep_going=True))
+        list(run_tasks(defect, [1, 2], Machines(workers=workers), keep_going=True))
 
 
 def test_a_killed_process_costs_a_try_and_nothing_else(tmp_path: Path) -> None:
     items = [(tmp_path, i, 30.0 if i == 2 else 0.05) for i in range(8)]
     killer = kill_worker_of(tmp_path / "2.0")
-    results = list(run_tasks(tell, items, workers=2, keep_going=True))
+    results = list(run_tasks(tell, items, Machines(workers=2), keep_going=True))
     killer.join()
     assert sorted(r.index for r in results) == list(range(8))
     assert all(r.error is None and r.value is not None and r.value[0] == r.index for r in results)
@@ -104,14 +106,16 @@ def test_a_killed_process_costs_a_try_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_an_item_that_kills_every_worker_fails_alone(tmp_path: Path) -> None:
-    results = {r.index: r for r in run_tasks(die, [(tmp_path, i) for i in range(4)], workers=2, keep_going=True)}
+    results = {
+        r.index: r for r in run_tasks(die, [(tmp_path, i) for i in range(4)], Machines(workers=2), keep_going=True)
+    }
     assert isinstance(results.pop(1).error, WorkerError)
     assert [results[i].value for i in (0, 2, 3)] == [0, 2, 3]
     assert len(list(tmp_path.iterdir())) == TRIES
 
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
-    results = run_tasks(tell, [(tmp_path, 0, 0.0), (tmp_path, 1, 60.0)], workers=2, keep_going=True)
+    results = run_tasks(tell, [(tmp_path, 0, 0.0), (tmp_path, 1, 60.0)], Machines(workers=2), keep_going=True)
     first = next(results)
     assert first.value is not None
     sleeper = int(wait_for(tmp_path / "1.0"))
@@ -122,9 +126,9 @@ def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from engine_tasks import tell; from geodistill.engine import run_tasks\n"
+        "from pathlib import Path; from engine_tasks import tell; from geodistill.engine import Machines, run_tasks\n"
         f"if __name__ == '__main__':\n    p = Path({str(tmp_path)!r})\n"
-        "    list(run_tasks(tell, [(p, 0, 60.0), (p, 1, 60.0)], workers=2, keep_going=True))\n"
+        "    list(run_tasks(tell, [(p, 0, 60.0), (p, 1, 60.0)], Machines(workers=2), keep_going=True))\n"
     )
     script = tmp_path / "parent.py"
     script.write_text(code)
@@ -140,21 +144,21 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_processes_share_the_cores() -> None:
-    told = {r.value for r in run_tasks(threads, range(4), workers=2, keep_going=True)}
+    told = {r.value for r in run_tasks(threads, range(4), Machines(workers=2), keep_going=True)}
     assert told == {str(max((os.cpu_count() or 1) // 2, 1))}
 
 
 def test_wrong_arguments() -> None:
     with pytest.raises(UnknownNameError, match="one of local, ray"):
-        run_tasks(square, [1], engine="dask", keep_going=True)  # type: ignore[arg-type]
+        run_tasks(square, [1], Machines(engine="dask"), keep_going=True)  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="0 workers"):
-        run_tasks(square, [1], workers=0, keep_going=True)
+        run_tasks(square, [1], Machines(workers=0), keep_going=True)
 
 
 def test_without_ray_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RecipeError, match=r"geodistill\[ray\]"):
-        list(run_tasks(square, [1], engine="ray", keep_going=True))
+        list(run_tasks(square, [1], Machines(engine="ray"), keep_going=True))
 
 
 def test_ray_does_not_load_with_the_engine() -> None:
@@ -180,7 +184,7 @@ def test_a_ray_worker_killed_mid_run_loses_and_doubles_nothing(tmp_path: Path) -
 
     items = [(tmp_path, i, 30.0 if i == 2 else 0.05) for i in range(8)]
     killer = kill_worker_of(tmp_path / "2.0")
-    results = list(run_tasks(tell, items, engine="ray", workers=2, keep_going=True))
+    results = list(run_tasks(tell, items, Machines(engine="ray", workers=2), keep_going=True))
     killer.join()
     assert sorted(r.index for r in results) == list(range(8))
     assert all(r.error is None and r.value is not None and r.value[0] == r.index for r in results)
@@ -195,18 +199,22 @@ def test_failures_over_ray(tmp_path: Path) -> None:
     import ray
 
     ray.init(num_cpus=1, include_dashboard=False, logging_level="error")  # a place for one of two workers
-    results = sorted(run_tasks(refuse_three, range(5), engine="ray", workers=2, keep_going=True), key=lambda r: r.index)
+    results = sorted(
+        run_tasks(refuse_three, range(5), Machines(engine="ray", workers=2), keep_going=True), key=lambda r: r.index
+    )
     assert [r.value for r in results] == [0, 1, 2, None, 4]
     assert isinstance(results[3].error, DataError)
     with pytest.raises(DataError, match="item 3"):
-        list(run_tasks(refuse_three, range(5), engine="ray", keep_going=False))
+        list(run_tasks(refuse_three, range(5), Machines(engine="ray"), keep_going=False))
     with pytest.raises(ZeroDivisionError):
-        list(run_tasks(defect, [1], engine="ray", keep_going=True))
-    died = {r.index: r for r in run_tasks(die, [(tmp_path, i) for i in range(3)], engine="ray", keep_going=True)}
+        list(run_tasks(defect, [1], Machines(engine="ray"), keep_going=True))
+    died = {
+        r.index: r for r in run_tasks(die, [(tmp_path, i) for i in range(3)], Machines(engine="ray"), keep_going=True)
+    }
     assert isinstance(died[1].error, WorkerError)
     assert len(list(tmp_path.iterdir())) == TRIES
     with pytest.raises(RecipeError, match="2 GPUs an item and 0 in the Ray cluster"):
-        list(run_tasks(square, [1], engine="ray", gpus=2, keep_going=True))
+        list(run_tasks(square, [1], Machines(engine="ray", gpus=2), keep_going=True))
     assert ray.is_initialized(), "a cluster that was joined stays"
 
 
@@ -218,11 +226,11 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = time.monotonic()
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"[::1]:{port}", "127.0.0.1:70000"):
         with pytest.raises(RecipeError, match=re.escape(f"no Ray cluster at {address} (")) as caught:
-            list(run_tasks(square, [1], engine="ray", address=address, keep_going=True))
+            list(run_tasks(square, [1], Machines(engine="ray", address=address), keep_going=True))
         assert "\n" not in str(caught.value)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     with pytest.raises(RecipeError, match="no Ray cluster at 127"):
-        list(run_tasks(square, [1], engine="ray", keep_going=True))
+        list(run_tasks(square, [1], Machines(engine="ray"), keep_going=True))
     assert time.monotonic() - begun < 240, "Ray itself tries for many minutes an address"
 
 
@@ -235,5 +243,5 @@ def test_no_cluster_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         RecipeError, match=r"no Ray cluster at auto \(Could not find any running Ray instance"
     ) as caught:
-        list(run_tasks(square, [1], engine="ray", address="auto", keep_going=True))
+        list(run_tasks(square, [1], Machines(engine="ray", address="auto"), keep_going=True))
     assert "\n" not in str(caught.value)

@@ -23,6 +23,7 @@ from geodistill.inference.geotiff import MapInfo, describe, map_beside, write_ma
 from geodistill.inference.inputs import InputScene, warn_unlike
 from geodistill.inference.layers import Layer
 from geodistill.inference.options import PredictOptions
+from geodistill.inference.products import PRODUCTS
 from geodistill.inference.sliding import CHOOSE_BANDS, STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
 from geodistill.inference.windows import Part, WindowPlan, area_of
@@ -213,8 +214,8 @@ def predict_image(
 ) -> Prediction:
     """Map an image that fits in memory; see `Segmenter.predict`, which it is behind."""
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
-    beside = options.class_sets or options.vector or options.stac or options.preview or options.web_tiles
-    of_files = options.resume or options.unlike or options.blocks or options.zoom is not None or options.max_memory
+    beside = any(getattr(options, product.option) for product in PRODUCTS)
+    of_files = options.resume or options.blocks or options.zoom is not None or options.max_memory
     if of_files or beside:
         what = "a prediction in memory with resume, blocks, max_memory, zoom or a file beside"
         raise RecipeError(what, "options without them")

@@ -147,11 +147,13 @@ def test_a_model_is_not_overwritten_by_an_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_every_file_that_is_written_was_known_before(tmp_path: Path, kind: str) -> None:
     options = PredictOptions(
-        confidence=True, probabilities="float16", stac=True, vector=kind, backend="torch", device="cpu"
+        **{"confidence": True, "probabilities": "float16", "stac": True, "vector": kind, "objects": ("c1",)},
+        **{"preview": True, "web_tiles": "pmtiles", "unlike": True, "backend": "torch", "device": "cpu"},
     )
     predict(tiny_segmenter(), [make_raster(tmp_path / "s.tif")], tmp_path / "out" / "m.tif", options)
     written = set((tmp_path / "out").iterdir())
-    assert written == set(outputs_of(tmp_path / "out" / "m.tif", options))
+    unmade = tmp_path / "out" / "m_distance.tif"  # of models with a distance head alone
+    assert written == set(outputs_of(tmp_path / "out" / "m.tif", options)) - {unmade}
 
 
 def test_maps_may_lie_beside_their_scenes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dying_network import dying_segmenter
 from factories import make_raster
-from geodistill.engine import run_tasks
+from geodistill.engine import Machines, run_tasks
 from geodistill.inference import predict as module
 from geodistill.inference.layers import SceneMap
 from geodistill.inference.options import PredictOptions
@@ -60,8 +60,8 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
 
     monkeypatch.setattr(module, "map_in_blocks", note)
 
-    def run(function: Any, items: Any, *, workers: int = 1, **how: Any) -> Any:
-        return iter(()) if workers > 1 else run_tasks(function, items, workers=workers, **how)
+    def run(function: Any, items: Any, machines: Machines | None = None, **how: Any) -> Any:
+        return iter(()) if machines and machines.workers > 1 else run_tasks(function, items, **how)
 
     monkeypatch.setattr(module, "run_tasks", run)
     scenes = [make_raster(tmp_path / f"s{i}.tif", seed=i) for i in range(3)]

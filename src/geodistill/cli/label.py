@@ -74,7 +74,7 @@ def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> Work
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
-    return WorkerOptions(args.engine, args.workers, args.address, args.device, batch, args.gpus)
+    return WorkerOptions(args.engine, args.workers, args.address, args.gpus, args.device, batch)
 
 
 def _rules(args: Namespace) -> dict[str, Any]:

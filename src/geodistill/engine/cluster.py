@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geodistill.engine.tasks import TRIES, Outcome, TaskResult, WorkerError, attempt, died
+from geodistill.engine.tasks import TRIES, Machines, Outcome, TaskResult, WorkerError, attempt, died
 from geodistill.errors import RecipeError
 from geodistill.memory import keep_freed_memory
 
@@ -37,7 +37,7 @@ class _Actor:
 
 
 def over_ray(
-    function: Callable[[T], R], items: Sequence[T], workers: int, address: str | None, keep_going: bool, gpus: float
+    function: Callable[[T], R], items: Sequence[T], machines: Machines, keep_going: bool
 ) -> Iterator[TaskResult[T, R]]:
     """Do the items in actors, which the cluster starts again where one died, and its item with it.
 
@@ -45,11 +45,12 @@ def over_ray(
         RecipeError: Ray is not installed, or the cluster cannot be reached or lacks the GPUs.
         WorkerError: No actor could start.
     """
-    ray, started = _join(workers, address)
+    ray, started = _join(machines.workers, machines.address)
     lost = ray.exceptions
     deaths = (lost.RayActorError, lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError)
     actors: list[Any] = []
     try:
+        gpus = machines.gpus
         if (present := ray.cluster_resources().get("GPU", 0)) < gpus:
             raise RecipeError(
                 f"{gpus:g} GPUs an item and {present:g} in the Ray cluster", "as many", "ask for fewer GPUs"
@@ -57,7 +58,7 @@ def over_ray(
         # An actor that dies is started again, anywhere in the cluster, and its item given to it once more.
         start = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor).remote
         shipped = ray.put(function)
-        actors += [start(shipped, str(Path.cwd())) for _ in range(min(workers, len(items)))]
+        actors += [start(shipped, str(Path.cwd())) for _ in range(min(machines.workers, len(items)))]
         # A cluster may have no place for all of them: items go to those that have answered.
         starting = {actor.ready.remote(): actor for actor in actors}
         idle: list[Any] = []

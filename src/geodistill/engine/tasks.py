@@ -22,6 +22,42 @@ R = TypeVar("R")
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = ("local", "ray")
 
+
+@dataclass(frozen=True)
+class Machines:
+    """Where items are worked on, and how many at once; nothing of it changes a result.
+
+    Attributes:
+        engine: ``local``, or ``ray`` for a cluster.
+        workers: How many items are worked on at once.
+        address: Ray cluster to join, such as ``auto`` or ``ray://host:10001``; by default the one that RAY_ADDRESS
+            names, else one is started on this machine for this run.
+        gpus: GPUs, or share of one, that Ray sets aside for each item.
+    """
+
+    engine: Engine = "local"
+    workers: int = 1
+    address: str | None = None
+    gpus: float = 0
+
+    def check(self) -> None:
+        """Refuse what nothing could be worked with.
+
+        Raises:
+            UnknownNameError: No engine has that name.
+            RecipeError: A number makes no sense, or Ray is not installed.
+        """
+        check_name("engine", self.engine, ENGINES)
+        if self.workers < 1 or self.gpus < 0:
+            raise RecipeError(f"{self.workers} workers and {self.gpus:g} GPUs an item", "at least 1 worker and 0 GPUs")
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise RecipeError(
+                "the engine 'ray' asks for the package ray, which is not installed",
+                "",
+                "pip install 'geodistill[ray]', or use the engine 'local' with several workers",
+            )
+
+
 TRIES = 3
 """How often an item is begun before the death of its worker counts as its failure."""
 
@@ -64,33 +100,12 @@ def died(index: int, item: T) -> TaskResult[T, Any]:
     return TaskResult(index, item, None, error)
 
 
-def check_workers(engine: str, workers: int, gpus: float = 0) -> None:
-    """Refuse what nothing could be worked with; arguments as those of `run_tasks`.
-
-    Raises:
-        UnknownNameError: No engine has that name.
-        RecipeError: A number makes no sense, or Ray is not installed.
-    """
-    check_name("engine", engine, ENGINES)
-    if workers < 1 or gpus < 0:
-        raise RecipeError(f"{workers} workers and {gpus:g} GPUs an item", "at least 1 worker and 0 GPUs")
-    if engine == "ray" and find_spec("ray") is None:
-        raise RecipeError(
-            "the engine 'ray' asks for the package ray, which is not installed",
-            "",
-            "pip install 'geodistill[ray]', or use the engine 'local' with several workers",
-        )
-
-
 def run_tasks(
     function: Callable[[T], R],
     items: Sequence[T],
+    machines: Machines = Machines(),
     *,
-    engine: Engine = "local",
-    workers: int = 1,
-    address: str | None = None,
     keep_going: bool,
-    gpus: float = 0,
 ) -> Iterator[TaskResult[T, R]]:
     """Apply a function to every item and yield each result as soon as it is there.
 
@@ -103,30 +118,26 @@ def run_tasks(
         function: What to do with an item. A `GeodistillError` is the item's failure; any other exception is a
             defect and ends the run.
         items: The items.
-        engine: ``local``, or ``ray`` for a cluster.
-        workers: How many items are worked on at once.
-        address: Ray cluster to join, such as ``auto`` or ``ray://host:10001``; by default the one that RAY_ADDRESS
-            names, else one is started on this machine for this run.
+        machines: Where, and how many at once.
         keep_going: Go on after failures. If not, no item is begun after the first failure, the results of those
             under way are still given, and then the error is raised.
-        gpus: GPUs, or share of one, that Ray sets aside for each item.
 
     Raises:
         UnknownNameError: No engine has that name.
         RecipeError: Ray is not installed, the cluster cannot be reached, or a number makes no sense.
         GeodistillError: The first failure, unless ``keep_going``.
     """
-    check_workers(engine, workers, gpus)
-    if engine == "ray":
+    machines.check()
+    if machines.engine == "ray":
         from geodistill.engine.cluster import over_ray
 
-        results = over_ray(function, items, workers, address, keep_going, gpus)
-    elif workers == 1:
+        results = over_ray(function, items, machines, keep_going)
+    elif machines.workers == 1:
         results = in_this_process(function, items, keep_going)
     else:
         from geodistill.engine.processes import in_processes
 
-        results = in_processes(function, items, workers, keep_going)
+        results = in_processes(function, items, machines.workers, keep_going)
     return _raise_at_the_end(results, keep_going)
 
 

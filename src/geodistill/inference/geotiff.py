@@ -99,6 +99,19 @@ def unlike_beside(classes: Path) -> Path:
     return classes.with_name(f"{classes.stem}_unlike.tif")
 
 
+def tiles_beside(classes: Path, kind: str) -> Path:
+    """Return the file of a map's tiles: ``map_tiles.pmtiles``.
+
+    Not ``map.pmtiles``: QGIS would show it by ``map.qml``, the style of classes, and what it holds are colours.
+    """
+    return classes.with_name(f"{classes.stem}_tiles.{kind}")
+
+
+def vector_tiles_beside(classes: Path, layer: str, kind: str) -> Path:
+    """Return the file of vector tiles of a map's ``polygons`` or ``objects``: ``map_polygons.pmtiles``."""
+    return classes.with_name(f"{classes.stem}_{layer}.{kind}")
+
+
 def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 

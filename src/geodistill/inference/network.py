@@ -151,8 +151,8 @@ def logits_and_distance(segmenter: Segmenter, images: Tensor) -> Tensor:
     return torch.cat([logits, output.distance], 1)
 
 
-def opened(model: Segmenter | Path | str) -> Segmenter | Path | str:
-    """Return a model, one that is an ONNX file opened."""
+def open_graph(model: Segmenter | Path | str) -> Segmenter | Path | str:
+    """Open a model that is an ONNX file; return others as they are."""
     if not is_graph(model):
         return model
     from geodistill.backends.graph_model import GraphSegmenter
@@ -167,13 +167,13 @@ def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] 
         ArtifactError: There is no such model, or it takes no scales.
         RecipeError: The device does not exist here, or has no room for it.
     """
-    model = opened(model)
+    model = open_graph(model)
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
     segmenter = segmenter if scales is None else segmenter.with_scales(scales)
     return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)
 
 
-def passes(windows: WindowPlan, tta: str) -> int:
+def count_passes(windows: WindowPlan, tta: str) -> int:
     """Return how often the network is to segment a window of a scene."""
     return windows.count * len(MIRRORS[tta])
 

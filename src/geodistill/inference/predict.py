@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from geodistill.description import find_segmenter
-from geodistill.engine import Engine, run_tasks
+from geodistill.engine import Engine, Machines, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.beside import earlier_files, outputs_of
 from geodistill.inference.class_sets import check_class_sets
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.layers import SceneMap
-from geodistill.inference.network import fixed_batch, opened
+from geodistill.inference.network import fixed_batch, open_graph
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import map_scene
 from geodistill.inference.sliding import CHOOSE_BANDS, check_bands
@@ -95,10 +95,10 @@ def predict(
         local_only=options.local_only,
         zoom=options.zoom,
     )
-    scenes = touching(scenes, options)
+    scenes = within_area(scenes, options)
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
-    run = partial(run_tasks, engine=engine, workers=workers, address=address, gpus=gpus)
+    run = partial(run_tasks, machines=Machines(engine, workers, address, gpus))
     maps: dict[int, SceneMap] = {}
     try:
         with offline_where(options.local_only):
@@ -132,7 +132,7 @@ def find_model(model: Segmenter | Path | str, options: PredictOptions) -> tuple[
     Raises:
         ArtifactError: There is none, or it is not on this machine against ``local_only``.
     """
-    model = opened(model)
+    model = open_graph(model)
     if isinstance(model, Segmenter):
         return model, model.spec
     if options.local_only and not Path(model).exists():
@@ -203,7 +203,7 @@ def check_zoom(scenes: Sequence[InputScene], options: PredictOptions) -> None:
         raise RecipeError(f"{on_the_web[0].source} without an area", "a vector file of what to map", "give --aoi")
 
 
-def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[InputScene]:
+def within_area(scenes: Sequence[InputScene], options: PredictOptions) -> list[InputScene]:
     """Return the scenes that the area of interest touches; how many of several are left out, a warning says.
 
     What cannot be opened stays: mapping it comes upon that.
@@ -236,7 +236,7 @@ def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[Inpu
 
 
 def map_in_blocks(worker: Worker, task: SceneTask, *, blocks: int, run: Callable[..., Iterator[Any]]) -> SceneMap:
-    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its workers.
+    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its machines.
 
     The workers must all see the folder of the map.
 

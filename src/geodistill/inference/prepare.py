@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geodistill.backends import Precision
 from geodistill.errors import DataError, RecipeError
-from geodistill.inference.network import Network, RunPlan, as_images, as_network, fixed_batch, passes
+from geodistill.inference.network import Network, RunPlan, as_images, as_network, count_passes, fixed_batch
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Window
@@ -79,7 +79,7 @@ def _open(
         images = as_images([some[i % len(some)] for i in range(batch)], device)
         exact = options.precision == "auto" and (options.probabilities or options.class_sets)
         asked = cast("Precision | Literal['auto']", "fp32" if exact else options.precision)
-        expected = passes(windows, options.tta)
+        expected = count_passes(windows, options.tta)
         fastest, choice = choose_backend(segmenter, images, device=device, precision=asked, expected=expected)
         return fastest, choice.name, choice.precision, str(choice) if choice.tried else ""
     from geodistill.backends.backend import open_backend

@@ -24,7 +24,7 @@ from rasterio.warp import calculate_default_transform, reproject, transform_boun
 
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
-from geodistill.inference.geotiff import preview_beside
+from geodistill.inference.geotiff import preview_beside, tiles_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.map_file import read_map_grid
 from geodistill.inference.pmtiles import write_pmtiles
@@ -45,14 +45,6 @@ _NORTH = math.degrees(math.atan(math.sinh(math.pi)))
 
 PREVIEW = 1024
 """Longest side of a preview in pixels."""
-
-
-def tiles_beside(classes: Path, kind: str) -> Path:
-    """Return the file of a map's tiles: ``map_tiles.pmtiles``.
-
-    Not ``map.pmtiles``: QGIS would show it by ``map.qml``, the style of classes, and what it holds are colours.
-    """
-    return classes.with_name(f"{classes.stem}_tiles.{kind}")
 
 
 def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from geodistill.files import atomic_path
 from geodistill.inference.feature_file import BATCH, FAILURES, kept_failure
+from geodistill.inference.geotiff import vector_tiles_beside
 from geodistill.inference.map_file import read_map_grid, small_cache
 from geodistill.inference.tile_set import antimeridian_gap, web_levels
 from geodistill.raster.ground import Ground
@@ -28,11 +29,6 @@ _DRIVERS = {"pmtiles": "PMTiles", "mbtiles": "MBTiles"}
 _FINER = 2
 """Levels that vector tiles end before those of classes do: a vector tile has 4096 steps a side, and so the deepest a
 quarter of a pixel."""
-
-
-def vector_tiles_beside(classes: Path, layer: str, kind: str) -> Path:
-    """Return the file of vector tiles of a map's ``polygons`` or ``objects``: ``map_polygons.pmtiles``."""
-    return classes.with_name(f"{classes.stem}_{layer}.{kind}")
 
 
 def write_vector_tiles(classes: Path, features: Path, layer: str, kind: str) -> Path:

@@ -12,7 +12,7 @@ from geodistill.errors import RecipeError
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
 from geodistill.inference.layers import SceneMap
-from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
+from geodistill.inference.network import RunPlan, as_network, count_passes, fixed_batch, load_on
 from geodistill.inference.options import BACKENDS, PRECISIONS, LocationHint, PredictOptions
 from geodistill.inference.scene_map import chosen_for, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan, area_of
@@ -124,18 +124,14 @@ class Worker:
             GeodistillError: The model reads the climate zone and nothing says where the scene lies, or what was asked
                 for is not available.
         """
-        options, area = self.options, area_of(raster, self.options.aoi, self.segmenter.tile)
-        if self.segmenter.runs_itself:
-            options = run_by_itself(options)
-        elif options.objects and has_distance(self.segmenter):
-            options = run_with_distance(options)
-        options = as_begun(task.path, options)
+        area = area_of(raster, self.options.aoi, self.segmenter.tile)
+        options = as_begun(task.path, torch_only(self.segmenter, self.options))
         windows = area.windows(self.segmenter.tile, options.overlap)
         segmenter, prompts = self._at_place(area, windows)
         if prompts is not None:
             return segmenter, _settle(segmenter, options, area, windows, prompts)
         # What is measured on one scene holds for others of about its size: small ones are not worth much of a search.
-        order = passes(windows, options.tta).bit_length() // 3 if options.backend == "auto" else 0
+        order = count_passes(windows, options.tta).bit_length() // 3 if options.backend == "auto" else 0
         key = (replace(options, resume=False), order, segmenter.prompts[:1])
         if key not in self._plans:
             self._plans[key] = _settle(segmenter, options, area, windows, None)
@@ -169,7 +165,7 @@ def _settle(
     """Choose what the options leave open; with torch as it is there is nothing to measure."""
     plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
     if plain and options.batch != "auto":
-        distance = bool(options.objects) and has_distance(segmenter)
+        distance = asks_distance(segmenter, options)
         network = as_network(segmenter, tta=options.tta, prompts=prompts, distance=distance)
         return RunPlan(
             options, network, windows, fixed_batch(options, network.device), options.backend, options.precision
@@ -179,34 +175,29 @@ def _settle(
     return prepare(segmenter, options, area, windows, prompts)
 
 
-def run_by_itself(options: PredictOptions) -> PredictOptions:
-    """Return the options for a model that nothing but itself can run.
+def torch_only(segmenter: Segmenter, options: PredictOptions) -> PredictOptions:
+    """Return the options for an ONNX file, which runs itself, and for a distance head; others as they are.
 
     Raises:
         RecipeError: Another backend or precision is asked for.
     """
-    if options.backend not in ("auto", "torch", "onnx") or options.precision not in ("auto", "fp32") or options.compile:
+    distance = asks_distance(segmenter, options)
+    if not segmenter.runs_itself and not distance:
+        return options
+    backends = ("auto", "torch") if distance else ("auto", "torch", "onnx")
+    if options.backend not in backends or options.precision not in ("auto", "fp32") or options.compile:
         asked = f"backend {options.backend}, precision {options.precision}, compile {options.compile}"
+        if distance:
+            raise RecipeError(f"objects by a distance head with {asked}", "torch in fp32, which runs it")
         raise RecipeError(f"an ONNX file as the model with {asked}", "ONNX Runtime in fp32, which runs it as it is")
-    return replace(options, backend="torch", precision="fp32")
-
-
-def has_distance(segmenter: Segmenter) -> bool:
-    """Whether a model has a distance head."""
-    return not segmenter.runs_itself and bool(getattr(segmenter.network.network, "distance", False))
-
-
-def run_with_distance(options: PredictOptions) -> PredictOptions:
-    """Return the options for a model whose distance head is asked, which torch alone runs.
-
-    Raises:
-        RecipeError: Another backend or precision is asked for.
-    """
-    if options.backend not in ("auto", "torch") or options.precision not in ("auto", "fp32") or options.compile:
-        asked = f"backend {options.backend}, precision {options.precision}, compile {options.compile}"
-        raise RecipeError(f"objects by a distance head with {asked}", "torch in fp32, which runs it")
-    batch = None if options.batch == "auto" else options.batch
+    batch = None if distance and options.batch == "auto" else options.batch
     return replace(options, backend="torch", precision="fp32", batch=batch)
+
+
+def asks_distance(segmenter: Segmenter, options: PredictOptions) -> bool:
+    """Whether objects are asked for, and the model has a distance head that tells them apart."""
+    has_head = not segmenter.runs_itself and getattr(segmenter.network.network, "distance", False)
+    return bool(options.objects and has_head)
 
 
 @contextmanager

@@ -226,9 +226,7 @@ def ablate(
     items = [image for image in annotations.images if image.boxes]
     sums = np.zeros((len(question.rows), 5))
     failures = list(unopened(annotations).values())
-    results = run_tasks(
-        question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
-    )
+    results = run_tasks(question, items, work, keep_going=True)
     for result in progress_bar(results, "comparing", progress, total=len(items), unit="image"):
         if result.value is not None:
             sums += result.value

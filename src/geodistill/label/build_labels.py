@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.engine import Engine, TaskResult, WorkerError, check_workers, progress_bar, run_tasks
+from geodistill.engine import Machines, TaskResult, WorkerError, progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
@@ -54,25 +54,17 @@ GPU_BATCH = 8
 
 
 @dataclass(frozen=True)
-class WorkerOptions:
-    """How the work is done; nothing of it changes the result.
+class WorkerOptions(Machines):
+    """How the work is done, beside `Machines`; nothing of it changes the result.
 
     Attributes:
-        engine: ``local`` or ``ray``.
-        workers: Items at once.
-        address: Ray cluster to join.
         device: Where the segmenter runs.
         batch: Tiles that go through the segmenter's encoder at once; by default `GPU_BATCH` for a network on a GPU and
             1 otherwise, so that a killed run loses little.
-        gpus: GPUs, or share of one, that Ray sets aside for each item.
     """
 
-    engine: Engine = "local"
-    workers: int = 1
-    address: str | None = None
     device: str = "auto"
     batch: int | None = None
-    gpus: float = 0
 
 
 def build(
@@ -200,7 +192,7 @@ def _build(
 def _check_choices(settings: LabelSettings, work: WorkerOptions, earlier: dict[str, Any] | None) -> None:
     """Refuse what could only fail when the folder is made already, and images are labelled."""
     check_segmenter(settings.segmenter)
-    check_workers(work.engine, work.workers, work.gpus)
+    work.check()
     tiles_at_once(settings.segmenter, work, earlier)
     split_plan(settings)
 
@@ -295,15 +287,7 @@ def tiles_at_once(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] |
 
 def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: Journal, progress: bool) -> None:
     tiles = sum(len(task.tiles) for item in items for task in item)
-    results: Iterator[TaskResult[Item, list[TileRecord]]] = run_tasks(
-        labeller,
-        items,
-        engine=work.engine,
-        workers=work.workers,
-        address=work.address,
-        keep_going=True,
-        gpus=work.gpus,
-    )
+    results: Iterator[TaskResult[Item, list[TileRecord]]] = run_tasks(labeller, items, work, keep_going=True)
     with progress_bar(range(0), "labelling", progress, total=tiles, unit="tile") as bar:
         for result in results:
             if result.value is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from geodistill.engine import Machines
 from geodistill.errors import DataError, RecipeError
 from geodistill.inference.options import PredictOptions
 from geodistill.project.project_file import ProjectFile, typed_values
@@ -39,7 +40,6 @@ def run_predict(job: StageJob) -> StageResult:
     from geodistill.inference.predict import predict
 
     values = job.values
-    machines = {key: values[key] for key in ("engine", "workers", "address", "gpus") if key in values}
     maps = predict(
         job.model(),
         job.places(values["scenes"]),
@@ -47,7 +47,7 @@ def run_predict(job: StageJob) -> StageResult:
         predict_options(job.project, job.plan.stage.settings),
         stack=values.get("stack", False),
         mosaic=values.get("mosaic", False),
-        **machines,
+        **job.of_options(Machines),
     )
     failed = [scene_map for scene_map in maps if scene_map.error is not None]
     if failed:

@@ -16,15 +16,8 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import (
-    FEATURE_LOSSES,
-    LOGIT_LOSSES,
-    MAP_LOSSES,
-    CommonLosses,
-    Method,
-    WrappedObjective,
-    parse_term,
-)
+from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, MAP_LOSSES, Method, WrappedObjective, parse_term
+from geodistill.methods.schema import CommonLosses
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.encoders import Encoder

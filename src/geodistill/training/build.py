@@ -12,8 +12,17 @@ import torch
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, Method, no_context, parse_term, split_weights
-from geodistill.methods.schema import BuildContext, Recipe, find_method
+from geodistill.methods.method import (
+    DEFAULT_TEACHER,
+    PSEUDO,
+    BuildContext,
+    Method,
+    find_method,
+    no_context,
+    parse_term,
+    split_weights,
+)
+from geodistill.methods.schema import Recipe
 from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher, is_8_bit
 from geodistill.nn.encoders import weights_statistics
 from geodistill.raster.bands import lie_otherwise

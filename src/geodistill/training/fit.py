@@ -19,8 +19,8 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import RecipeError, printable
 from geodistill.files import check_outputs
 from geodistill.lazy import load
-from geodistill.methods.method import Method, no_context
-from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.method import BuildContext, Method, no_context
+from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec

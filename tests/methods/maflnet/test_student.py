@@ -11,7 +11,7 @@ import yaml
 
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import RecipeError
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.nn.adapters import adapters_of
 from geodistill.nn.teacher_losses import relation_inter, relation_intra
 from geodistill.segmenter import Segmenter

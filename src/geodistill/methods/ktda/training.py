@@ -17,8 +17,16 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
-from geodistill.methods.method import DEFAULT_TEACHER, CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Preset, Recipe
+from geodistill.methods.method import (
+    DEFAULT_TEACHER,
+    BuildContext,
+    Method,
+    MethodPlug,
+    Objective,
+    all_weights,
+    network_arguments,
+)
+from geodistill.methods.schema import CommonLosses, Preset, Recipe
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import build_encoder, parse_name
 from geodistill.nn.losses import (

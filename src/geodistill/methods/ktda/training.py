@@ -129,6 +129,11 @@ class KtdaRecipe(Recipe):
         """Steps of the transfer alone."""
         return self.losses.phase.steps
 
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse blended images of a teacher whose outputs are kept."""
+        if cached and self.losses.phase.mixup:
+            raise RecipeError("losses.phase.mixup beside teacher.cache", "one of them: what is kept is of one image")
+
     def idle_keys(self) -> dict[str, str]:
         """Return the keys of FMM, of the decay and of the phase where there is none, and of terms that are off."""
         idle = super().idle_keys()
@@ -167,11 +172,8 @@ class KtdaObjective(Objective):
     ) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
         if config.transfer_decay != "none" and (config.transfer_end or 0) < 1:
-            raise RecipeError(
-                f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}",
-                "a step above 0",
-                "set losses.transfer_end",
-            )
+            given = f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}"
+            raise RecipeError(given, "a step above 0", "set losses.transfer_end")
         if config.temperature <= 0:
             raise RecipeError(f"losses.temperature {config.temperature}", "a number above 0")
         if teacher is not None:
@@ -184,10 +186,8 @@ class KtdaObjective(Objective):
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form: Eq. 7, and Eq. 3-4 of `transfer_terms`."""
-        terms = {
-            "ce": cross_entropy(output.logits, batch["mask"]),
-            "aux": cross_entropy(output.aux["aux"], batch["mask"]),
-        }
+        mask = batch["mask"]
+        terms = {"ce": cross_entropy(output.logits, mask), "aux": cross_entropy(output.aux["aux"], mask)}
         student = output.features["aligned"]
         if self.weight("kt_mse", step) == 0 and self.weight("kt_kl", step) == 0:
             # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.

@@ -62,6 +62,11 @@ class SupervisedRecipe(Recipe):
         """Return the names of the terms on labels."""
         return [*WEIGHTS, *TERMS]
 
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse several decoders beside a term that asks a teacher."""
+        if taught is not None and self.network.head_rates:
+            raise RecipeError(f"loss term {taught} beside network.head_rates", "labels alone, or one decoder")
+
     def idle_keys(self) -> dict[str, str]:
         """Return the keys of terms that are off, of images that none learns from, and of an encoder that is frozen."""
         idle = super().idle_keys()

@@ -42,7 +42,7 @@ float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, whic
 
 MAP_LOSSES = ("cosine", "relation", "query")
 FEATURE_LOSSES = ("feature", *MAP_LOSSES, "adversarial")
-"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.transfer_losses.FeatureTerms`."""
+"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.feature_losses.FeatureTerms`."""
 
 PSEUDO = "pseudo"
 """The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""

@@ -60,7 +60,7 @@ class TransferPhase:
             the level before instead of its own. Student and teacher must have the same channels and strides. At a
             high rate the steps after it can undo what it taught.
         weights: Factor of each term in this phase: ``kt_mse``, ``kt_kl``, ``cosine``, ``relation``, ``query`` and
-            ``masked``; the last four are those of `geodistill.nn.transfer_losses`.
+            ``masked``; the last four are those of `geodistill.nn.feature_losses`.
         hidden: Share of the image's patches that the student does not see, for ``masked``.
         mixup: Share of the steps whose images are blends of two, for student and teacher alike.
     """

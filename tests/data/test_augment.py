@@ -243,13 +243,14 @@ class TestPhotometric:
         mask[4:8, 4:8] = 0
         before = Patch(np.where(mask, 90, 50).astype(np.float32)[None], mask, np.ones((24, 24), bool))
         noise = np.random.default_rng(1).normal(70, 10, (1, 64, 64)).astype(np.float32)
-        for counts, kept in (((900, 100), 0), ((100, 900), 1)):
+        for counts, ground in (((900, 100), 0), ((100, 900), 1)):
             statistics = replace(measured(noise), class_pixels={"train": counts})
-            change = Photometric(statistics, Augmentation(recolour=1))
+            assert statistics.ground == ground
+            change = Photometric(statistics, Augmentation(recolour=1), statistics.ground)
             after = [change(before, np.random.default_rng(seed)).image[0] for seed in range(20)]
             moved = [np.abs(image - before.image[0]).max() > 1e-4 for image in after]
             assert 3 < sum(moved) < 17
-            assert all(np.abs(image - before.image[0])[mask == kept].max() < 1e-4 for image in after)
+            assert all(np.abs(image - before.image[0])[mask == ground].max() < 1e-4 for image in after)
 
     def test_what_has_no_labels_keeps_its_colours(self) -> None:
         before = patch(8, 8)

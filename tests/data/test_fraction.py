@@ -150,6 +150,25 @@ def test_classes_outside_the_fraction_are_neither_weighed_nor_drawn(rare: Manife
     assert drawn_for[1] > drawn_for[0] > 0
 
 
+def test_what_lies_between_objects_is_that_of_the_whole_set(rare: Manifest, tmp_path: Path) -> None:
+    row = next(row for row in rare.entries if row.image.stem == "i3")
+    mostly_water = replace(row, window=Window(4, 0, 5, 24))  # one line of land
+    rows = tuple(mostly_water if each is row else each for each in rare.entries)
+    replace(rare, entries=rows).save(tmp_path / "m.parquet")
+    seed = next(seed for seed in range(200) if rows[np.random.default_rng(seed).permutation(20)[0]] is mostly_water)
+    plain = DataConfig(scale=(1, 1), flips=False, turns=False, brightness=0, contrast=0, gamma=0, crop=24)
+    config = replace(plain, manifest=str(tmp_path / "m.parquet"), recolour=2, seed=seed, workers=0)
+    crops = DataModule(replace(config, fraction=0.05, fraction_choice="random")).crops
+    with rasterio.open(row.image) as file:
+        land, water = file.read(window=((4, 5), (0, 24))), file.read(window=((5, 9), (0, 24)))
+    changed = set()
+    for draw in range(20):
+        sample = crops[draw]
+        np.testing.assert_allclose(sample["image"][:, sample["mask"] == 0], land.reshape(3, -1), atol=1e-3)
+        changed.add(bool(abs(sample["image"][:, sample["mask"] == 1] - water.reshape(3, -1)).max() > 1))
+    assert changed == {True, False}
+
+
 def test_windows_without_a_label_are_refused(rare: Manifest) -> None:
     rows = [replace(row, window=Window(0, 0, 2, 24)) if row.image.stem != "i3" else row for row in rare.entries]
     other = [np.random.default_rng(seed).permutation(20)[0] for seed in range(20)]

@@ -160,5 +160,5 @@ def test_without_ray_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("geodistill.engine.tasks.find_spec", lambda name: None)
     source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
     with pytest.raises(RecipeError, match=r"not installed.*geodistill\[ray\]"):
-        build(settings_of(source), out, work=WorkerOptions("ray"))
+        build(settings_of(source), out, work=WorkerOptions(engine="ray"))
     assert not out.exists()

@@ -183,6 +183,7 @@ def test_a_stopped_stage_begins_anew_where_its_settings_changed(town: Path, stag
     stages.failing = ""
     stages.taken()
     town.write_text(TOWN.replace("distil-folder", "distil-folder\n  trainer.max_steps: 9"), encoding="utf-8")
+    assert plan(town)["distil"] == ("runs", "it was begun with other settings, inputs or versions")
     run(town)
     assert stages.taken()[0] == "distil"
 

@@ -105,8 +105,11 @@ def test_a_run_of_a_version_without_a_key_goes_on_where_the_key_has_its_default(
     with monkeypatch.context() as earlier:
         earlier.setattr(run_folder, "recipe_dict", without_a_key)
         assert fit_killed(recipe, run, 1, "after")
-    with pytest.raises(RecipeError, match=r"another recipe \(data.hollow was 0.0, is 0.5\)"):
-        fit(replace(recipe, data=replace(recipe.data, hollow=0.5)), run)
+    other = replace(recipe, data=replace(recipe.data, hollow=0.5))
+    with pytest.raises(
+        RecipeError, match=r"another recipe \(data.hollow was 0.0, is 0.5\).*name its own, .*recipe.yaml"
+    ):
+        fit(other, run)
     assert fit(recipe, run).steps == 4
 
 

@@ -74,7 +74,8 @@ def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> Work
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
-    return WorkerOptions(args.engine, args.workers, args.address, args.gpus, args.device, batch)
+    machines = {name: getattr(args, name) for name in ("engine", "workers", "address", "gpus")}
+    return WorkerOptions(**machines, device=args.device, batch=batch)
 
 
 def _rules(args: Namespace) -> dict[str, Any]:

@@ -167,19 +167,17 @@ class Photometric:
     labels may be.
 
     Args:
-        statistics: Mean, deviation and range of each band, and pixels of each class: objects are of any class but the
-            most frequent one.
+        statistics: Mean, deviation and range of each band.
         augmentation: The largest amounts.
+        ground: Index of the class that lies between objects.
     """
 
-    def __init__(self, statistics: Statistics, augmentation: Augmentation) -> None:
-        self._amounts = augmentation
+    def __init__(self, statistics: Statistics, augmentation: Augmentation, ground: int = 0) -> None:
+        self._amounts, self._ground = augmentation, ground
         figures = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
         self._mean, self._std, self._low, self._high = (
             np.array(figure, np.float32)[:, None, None] for figure in figures
         )
-        counts = statistics.class_pixels.get("train", ())
-        self._ground = int(np.argmax(counts)) if counts else 0
         # Gamma bends what most pixels span: a single outlier must not decide where mid-tones lie.
         self._dark = np.maximum(self._low, self._mean - 3 * self._std)
         span = np.minimum(self._high, self._mean + 3 * self._std) - self._dark

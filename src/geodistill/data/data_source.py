@@ -64,6 +64,8 @@ class DataSource:
         self._unlabelled, notes = _unlabelled_rows(config, self.spec)
         self.notes += notes
         self._seed = seed if config.seed is None else config.seed
+        # The whole set's: what lies between objects may be rare in a fraction.
+        ground = None if self.manifest.statistics is None else self.manifest.statistics.ground
         if labels and config.fraction is not None:
             self.manifest, notes = take_fraction(
                 self.manifest, config.fraction, self._seed, config.crop, config.fraction_choice
@@ -76,6 +78,7 @@ class DataSource:
             config.augmentation(),
             unlabelled=self._unlabelled,
             unlabelled_share=config.unlabelled_share,
+            ground=ground,
             views=views,
             without_replacement=config.without_replacement,
             seed=self._seed,

@@ -53,6 +53,7 @@ class RandomCrops(Dataset[Sample]):
         augmentation: What is done to a crop.
         unlabelled: Rows whose images are drawn too, always without labels.
         unlabelled_share: Share of the draws taken from them.
+        ground: Index of the class that lies between objects; by default the one with most training pixels.
         views: Show so many views of each sample, over and over, instead of ever new ones: place, size, turn and
             flip are then a function of seed, sample and view alone, and only colours are new in every draw. Each
             image gives as many samples as crops would cover it.
@@ -81,6 +82,7 @@ class RandomCrops(Dataset[Sample]):
         *,
         unlabelled: Sequence[Row] = (),
         unlabelled_share: float = 0.5,
+        ground: int | None = None,
         views: int | None = None,
         without_replacement: bool = False,
         seed: int = 0,
@@ -94,7 +96,10 @@ class RandomCrops(Dataset[Sample]):
         self._photometric: Photometric | None = None
         self._rare = rare_classes(manifest, split) if self._augmentation.rare_classes else None
         if self._augmentation.photometric:
-            self._photometric = Photometric(require_statistics(manifest), self._augmentation)
+            statistics = require_statistics(manifest)
+            self._photometric = Photometric(
+                statistics, self._augmentation, statistics.ground if ground is None else ground
+            )
         if (gsd := self._augmentation.gsd) and all(row.gsd is None for row in manifest.some_rows(split)):
             raise RecipeError(f"data.gsd {list(gsd)} with images of unknown ones", "georeferenced images", "data.scale")
         resize = self._augmentation.resize

@@ -75,6 +75,12 @@ class Statistics:
     problems: tuple[str, ...] = ()
 
     @property
+    def ground(self) -> int:
+        """Index of the class that most of the training masks' pixels have; 0 where none were counted."""
+        counts = self.class_pixels.get("train", ())
+        return int(np.argmax(counts)) if counts else 0
+
+    @property
     def mask_pixels(self) -> int:
         """Number of valid pixels of all masks, ignored ones included."""
         return sum(map(sum, self.class_pixels.values())) + sum(self.ignored_pixels.values())

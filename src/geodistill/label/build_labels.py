@@ -53,7 +53,7 @@ GPU_BATCH = 8
 """Tiles at once that keep a GPU busy with any of the encoders; their features take 4 MiB each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerOptions(Machines):
     """How the work is done, beside `Machines`; nothing of it changes the result.
 

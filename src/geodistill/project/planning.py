@@ -148,7 +148,7 @@ def _decide(
             return "resumes", "it was stopped"
         if begun == key:
             return "runs", f"{MOVED} while it was not done"
-        return "runs", "it is not done yet"
+        return "runs", "it was begun with other settings, inputs or versions" if begun else "it is not done yet"
     changed = changed_output(project.out, name, record)
     if record.key != key:
         runs = [need for need in stage.needs if plans[need].state in ("runs", "resumes")]

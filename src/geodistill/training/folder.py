@@ -122,7 +122,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
     if not restart and (finished or begun):
         if finished and not (run / RECIPE).is_file():
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
-        _refuse_other_recipe(run, recipe, _MEND)
+        _refuse_other_recipe(run, recipe, _MEND if finished else f"name its own, {run / RECIPE}, {_MEND}")
         if finished:
             raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
         refuse_links(run, OURS)

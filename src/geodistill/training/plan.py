@@ -42,11 +42,11 @@ def plan_recipe(
     """Read a recipe; adapt the shipped ``student`` or ``self-training`` to its data and to what weights there are.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
-    class is rare, classes are weighed. Style noise and recolouring are for sets of one kind of object, which has other
-    colours in other places; where there are several classes, colours tell one from another, and both are left out. An
-    encoder that stands still or has no stages gets no style noise. Images without labels are drawn where a teacher is
-    named, and the student learns the teacher's classes on them unless the recipe already has a term for that teacher. A
-    short training warms up for a tenth of its steps.
+    class is rare, classes are weighed. Style noise, recolouring and hollow objects are for sets of one kind of
+    object, which looks otherwise in other places; where there are several classes, colours tell one from another, and
+    all three are left out. An encoder that stands still or has no stages gets no style noise. Images without labels are
+    drawn where a teacher is named, and the student learns the teacher's classes on them unless the recipe already has a
+    term for that teacher. A short training warms up for a tenth of its steps.
 
     What is chosen here is laid under the overrides: what they set stays.
 

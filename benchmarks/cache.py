@@ -21,7 +21,8 @@ import torch
 from geodistill.data.sampling import Batch
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import add_distillation
-from geodistill.methods.method import CommonLosses, Method
+from geodistill.methods.method import Method
+from geodistill.methods.schema import CommonLosses
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.methods.supervised.training import SupervisedObjective
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask

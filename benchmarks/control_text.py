@@ -41,8 +41,7 @@ from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.methods.metasegnet.network import MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig
 from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetRecipe, build
-from geodistill.methods.method import Method
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext, Method
 from geodistill.nn.losses import weighted_sum
 from geodistill.raster import Window
 from geodistill.spec import Legend, Spec

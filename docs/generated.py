@@ -19,7 +19,7 @@ from geodistill.data.catalog.declarations import CATALOG
 from geodistill.exports.exporters import EXPORTERS
 from geodistill.label.formats.detection import FORMATS
 from geodistill.label.segmenters.promptable import SEGMENTERS
-from geodistill.methods.schema import METHODS
+from geodistill.methods.method import METHODS
 from geodistill.project.stage_table import KINDS
 from geodistill.training.recipe import list_recipes, recipe_text
 

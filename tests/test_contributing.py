@@ -28,7 +28,7 @@ EXAMPLES = dict(
     )
 )
 TABLES = {
-    "focal": "geodistill.methods.schema:METHODS",
+    "focal": "geodistill.methods.method:METHODS",
     "l2": "geodistill.methods.method:LOGIT_LOSSES",
     "skips": "geodistill.methods.supervised.network:DECODERS",
     "plain": "geodistill.nn.bodies:OWN_FAMILIES",

@@ -64,7 +64,7 @@ def loaded_beside_libraries() -> dict[str, set[str]]:
 
 PAPERS = ("supervised", "ktda", "kda", "maflnet", "metasegnet", "sep")
 NETWORK_CODE = "from geodistill.lazy import load; from geodistill.segmenter import NETWORKS as table\nload(table['{}'])"
-RECIPE_CODE = "from geodistill.methods.schema import find_method\nfind_method('{}')"
+RECIPE_CODE = "from geodistill.methods.method import find_method\nfind_method('{}')"
 ENCODERS: dict[str, set[str]] = {"test_resnet": set(), "test_vit": set(), "mit_b0": {"mit"}}
 ENCODER_CODE = "from geodistill.nn.encoders import build_encoder\nbuild_encoder('{}')"
 

@@ -11,7 +11,7 @@ import pytest
 
 import geodistill as gd
 from geodistill.cli import VERBS
-from geodistill.methods.schema import METHODS, find_method
+from geodistill.methods.method import METHODS, find_method
 from geodistill.training.recipe import recipe_keys
 from house_files import documents
 from where import ROOT

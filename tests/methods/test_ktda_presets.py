@@ -11,7 +11,7 @@ from torch import nn
 
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import KtdaObjective, KtdaRecipe
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.losses import kl, mse
 from geodistill.spec import Legend, Spec

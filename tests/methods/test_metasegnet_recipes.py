@@ -14,7 +14,7 @@ from bert_lengths import StoredBert
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.manifest import Row
 from geodistill.methods.metasegnet.training import PRESETS, MetaSegNetRecipe
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.raster import Window
 from geodistill.spec import Spec
 from geodistill.text import features

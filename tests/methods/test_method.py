@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.methods.distillation import add_distillation
-from geodistill.methods.method import CommonLosses, Method, Objective, WrappedObjective
+from geodistill.methods.method import Method, Objective, WrappedObjective
+from geodistill.methods.schema import CommonLosses
 from geodistill.methods.self_training import StudentTeacher, add_self_training
 from geodistill.methods.supervised.head_rates import EachHead
 from geodistill.nn.encoders import build_encoder

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import METHODS, BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import METHODS, BuildContext, Method, MethodPlug, Objective
+from geodistill.methods.schema import CommonLosses, Recipe
 from geodistill.nn.losses import cross_entropy
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import NETWORKS, Segmenter

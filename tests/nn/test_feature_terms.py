@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from geodistill.nn.feature_losses import QueryAttention, cosine_distance, feature_kd, token_relation
 from geodistill.nn.losses import kl, layer_normalise, mse
-from geodistill.nn.teacher_losses import feature_kd
-from geodistill.nn.transfer_losses import QueryAttention, cosine_distance, token_relation
 
 Term = Callable[[Tensor, Tensor], Tensor]
 CHANNELS = 6

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.methods.supervised.network import SupervisedNetworkConfig
 from geodistill.methods.supervised.training import SupervisedRecipe, build
 from geodistill.nn.encoders import Encoder, build_encoder, unfold_norms

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geodistill.data.manifest import Row
-from geodistill.methods.method import Method
-from geodistill.methods.schema import BuildContext, find_method
+from geodistill.methods.method import BuildContext, Method, find_method
 from geodistill.methods.teacher import TeacherConfig, build_teacher
 from geodistill.spec import Spec
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from geodistill.errors import RecipeError
-from geodistill.methods.schema import BuildContext, OptimizerConfig
+from geodistill.methods.method import BuildContext
+from geodistill.methods.schema import OptimizerConfig
 from geodistill.methods.supervised.head_rates import HeadChoice, Heads, keep_chosen
 from geodistill.methods.task import parameter_groups
 from geodistill.nn.output import SegmentationOutput

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import RecipeError
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.nn.encoders import build_encoder, weights_statistics
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec

@@ -15,8 +15,7 @@ from geodistill.cli import main
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import GeodistillWarning, RecipeError
-from geodistill.methods.method import Method
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext, Method
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, open_caches, teacher_configs

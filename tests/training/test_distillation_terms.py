@@ -11,10 +11,11 @@ import yaml
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.distillation import DistillationObjective, counted_pixels
-from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, Method
-from geodistill.methods.schema import BuildContext, OptimizerConfig, ScheduleConfig
+from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, BuildContext, Method
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.task import SegmentationTask
-from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
+from geodistill.nn.feature_losses import feature_kd
+from geodistill.nn.logit_losses import channel_wise_kd, logit_kd, relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method

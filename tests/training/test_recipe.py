@@ -9,7 +9,7 @@ import yaml
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.methods.ktda.training import KtdaRecipe
-from geodistill.methods.schema import METHODS
+from geodistill.methods.method import METHODS
 from geodistill.methods.supervised.training import SupervisedRecipe
 from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 

@@ -19,7 +19,8 @@ from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.method import BuildContext
+from geodistill.methods.schema import Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method

@@ -14,7 +14,8 @@ import yaml
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
-from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
+from geodistill.methods.method import BuildContext
+from geodistill.methods.schema import OptimizerConfig, Recipe
 from geodistill.methods.task import SegmentationTask
 from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput

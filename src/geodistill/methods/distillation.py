@@ -16,21 +16,15 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import (
-    FEATURE_LOSSES,
-    LOGIT_LOSSES,
-    MAP_LOSSES,
-    CommonLosses,
-    Method,
-    WrappedObjective,
-    parse_term,
-)
+from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, MAP_LOSSES, Method, WrappedObjective, parse_term
+from geodistill.methods.schema import CommonLosses
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.encoders import Encoder
+from geodistill.nn.feature_losses import FeatureTerms, feature_kd
+from geodistill.nn.logit_losses import channel_wise_kd, logit_kd, relation_inter, relation_intra
 from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput
-from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 
 if TYPE_CHECKING:
     from geodistill.nn.discriminator import FeatureDiscriminator
@@ -80,9 +74,7 @@ class FeatureMatch(nn.Module):
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
         self.align = FAM([student.channels[level] for level, _ in self.pairs], targets)
-        self.more: nn.Module | None = None
-        if more:
-            self.more = load("geodistill.nn.transfer_losses:FeatureTerms")(more, targets)
+        self.more = FeatureTerms(more, targets) if more else None
         self.discriminator: FeatureDiscriminator | None = None
         if "adversarial" in kinds:
             discriminator = load("geodistill.nn.discriminator:FeatureDiscriminator")

@@ -1,25 +1,17 @@
-"""What a method plugs in: its recipe with all defaults, and how its network and losses are built from that."""
+"""What a recipe of any method can set, with all defaults; a method narrows `Recipe` and `CommonLosses`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from geodistill.data.data_config import DataConfig
-from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError
-from geodistill.lazy import choose
-from geodistill.methods.method import DEFAULT_TEACHER, LOGIT_LOSSES, PSEUDO, Method
-from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
-from geodistill.spec import Spec, check_scales
-
-METHODS: dict[str, str] = {
-    name: f"geodistill.methods.{name}.training:METHOD"
-    for name in ("supervised", "ktda", "kda", "maflnet", "metasegnet", "sep")
-}
-"""The `MethodPlug` of each method, imported when its name is asked for."""
+from geodistill.methods.method import DEFAULT_TEACHER, LOGIT_LOSSES, PSEUDO
+from geodistill.methods.teacher import TeacherConfig
+from geodistill.spec import check_scales
 
 Preset = Literal["coherent", "printed", "released"]
 """Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
@@ -208,6 +200,57 @@ class TrainerConfig:
             raise RecipeError(given, "at least 0, at least 1, and above 0")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommonLosses:
+    """What the losses of every method share; a method's own `LossConfig` adds its ``weights`` and choices.
+
+    Attributes:
+        weighting: What the factors of `weights` mean: ``fixed`` as they are; ``uncertainty`` learns each term's
+            scale; ``gradient_balance`` brings each term's gradient on the encoder to the share its factor asks for.
+        kd_temperature: Softmax temperature of the term ``kd``.
+        cwd_temperature: Of ``cwd``.
+        dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+        pseudo_labels: What the term ``pseudo`` learns of a teacher's classes of images without labels: its
+            probabilities, ``soft``, or its class, ``hard``.
+        pseudo_confidence: Least probability of a pixel's class for that, lower for classes of which the teacher is
+            less sure; 0 takes every pixel.
+        dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
+            whose probabilities hardly differ yet.
+    """
+
+    weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
+    kd_temperature: float = 1.0
+    cwd_temperature: float = 4.0
+    dist_temperature: float = 1.0
+    pseudo_labels: Literal["soft", "hard"] = "soft"
+    pseudo_confidence: float = 0.0
+    dist_warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pseudo_confidence < 1:
+            raise RecipeError(f"losses.pseudo_confidence {self.pseudo_confidence}", "a probability from 0, below 1")
+        for name in ("kd_temperature", "cwd_temperature", "dist_temperature"):
+            if getattr(self, name) <= 0:
+                raise RecipeError(f"losses.{name} {getattr(self, name)}", "a number above 0")
+
+    def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
+        """Return the recipe keys of distillation terms that have no factor, each with the reason."""
+        terms = {
+            "kd_temperature": ("kd",),
+            "cwd_temperature": ("cwd",),
+            "dist_temperature": ("dist_inter", "dist_intra"),
+            "dist_warmup_steps": ("dist_inter", "dist_intra"),
+            "pseudo_labels": ("pseudo",),
+            "pseudo_confidence": ("pseudo",),
+        }
+        used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
+        return {
+            f"losses.{key}": f"losses.weights has no {' or '.join(names)}"
+            for key, names in terms.items()
+            if used.isdisjoint(names)
+        }
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What recipes of every method hold, in this order; each method narrows what is its own.
@@ -261,6 +304,13 @@ class Recipe:
         changed = [name for name in idle if getattr(self.teacher, name) != getattr(TeacherConfig, name)]
         return {f"{DEFAULT_TEACHER}.{name}": idle[name] for name in changed}
 
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse what the method cannot do beside a loss term that asks a teacher, or a cached teacher; nothing here.
+
+        Raises:
+            RecipeError: It is asked to.
+        """
+
     def idle_of_encoder(self, reason: str) -> dict[str, str]:
         """Return the keys that do nothing for an encoder that never learns."""
         changed = {
@@ -283,49 +333,3 @@ class Recipe:
     def frozen_parts(self) -> dict[str, int]:
         """Return the parameters of models that run before training alone, by what they are called."""
         return {}
-
-
-@dataclass(frozen=True)
-class BuildContext:
-    """What a method is built for, beside its recipe.
-
-    Attributes:
-        spec: Classes and bands of the data, and the normalisation of the network's input.
-        data_spec: The same with the data's own normalisation, where that is another.
-        teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
-        rows: The images that will be seen, with labels or without, for a method that needs the place of each.
-        sets: Spec of each data set by name, where the network learns several at once.
-        class_pixels: Training pixels of each class, as the manifest counted them; empty where it did not.
-    """
-
-    spec: Spec
-    teachers: Mapping[str, FrozenTeacher] = field(default_factory=dict)
-    rows: Sequence[Row] = ()
-    sets: Mapping[str, Spec] = field(default_factory=dict)
-    class_pixels: Sequence[int] = ()
-    data_spec: Spec | None = None
-
-
-@dataclass(frozen=True)
-class MethodPlug:
-    """A method as `METHODS` names it.
-
-    Attributes:
-        recipe: Its recipe, a dataclass whose defaults are the method's.
-        build: Returns the method of such a recipe, whose ``losses.weights`` hold the method's own terms alone.
-        presets: Recipe values by preset, laid under the recipe's own; none for a preset that is not here.
-    """
-
-    recipe: type[Recipe]
-    build: Callable[[Any, BuildContext], Method]
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def find_method(name: str) -> MethodPlug:
-    """Return the plug of a method.
-
-    Raises:
-        UnknownNameError: No method has that name.
-    """
-    plug: MethodPlug = choose("method", name, METHODS)
-    return plug

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import CommonLosses, Method, WrappedObjective, parse_term
+from geodistill.methods.method import Method, WrappedObjective, parse_term
+from geodistill.methods.schema import CommonLosses
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.decoders import resize
 from geodistill.nn.losses import mean_over_processes, sum_over_processes

@@ -42,7 +42,7 @@ def project_schema() -> dict[str, Any]:
 
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of recipes: which keys there are depends on ``method``."""
-    schemas, methods = _Schemas(), load("geodistill.methods.schema:METHODS")
+    schemas, methods = _Schemas(), load("geodistill.methods.method:METHODS")
     branches = []
     for name, plug in _methods():
         keys = {key: schemas.of_key(plug, key, hint) for key, hint in get_type_hints(plug).items()}
@@ -61,8 +61,8 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _methods() -> Iterator[tuple[str, type[Any]]]:
-    for name in load("geodistill.methods.schema:METHODS"):
-        yield name, load("geodistill.methods.schema:find_method")(name).recipe
+    for name in load("geodistill.methods.method:METHODS"):
+        yield name, load("geodistill.methods.method:find_method")(name).recipe
 
 
 def _stage(name: str, schemas: _Schemas) -> dict[str, Any]:

@@ -12,8 +12,17 @@ import torch
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, Method, no_context, parse_term, split_weights
-from geodistill.methods.schema import BuildContext, Recipe, find_method
+from geodistill.methods.method import (
+    DEFAULT_TEACHER,
+    PSEUDO,
+    BuildContext,
+    Method,
+    find_method,
+    no_context,
+    parse_term,
+    split_weights,
+)
+from geodistill.methods.schema import Recipe
 from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher, is_8_bit
 from geodistill.nn.encoders import weights_statistics
 from geodistill.raster.bands import lie_otherwise
@@ -36,7 +45,7 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
     configs = teacher_configs(recipe)
     pseudo = {name: weight for name, weight in distilled.items() if weight != 0 and name.endswith(PSEUDO)}
-    _check_pseudo(recipe, pseudo, distilled)
+    _check_terms(recipe, pseudo, distilled)
     asked = _asked_teachers(recipe, configs, distilled)
     teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
     of_method = replace(recipe, losses=replace(recipe.losses, weights=method_weights))
@@ -60,8 +69,8 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
     return replace(method, weighting=weighting(recipe.losses.weighting, tuple(method.objective.weights)))
 
 
-def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mapping[str, float]) -> None:
-    """Refuse what a term that asks a teacher, or the mixing of images, cannot go with.
+def _check_terms(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mapping[str, float]) -> None:
+    """Refuse what terms that ask a teacher, or a teacher's cache, cannot go with.
 
     Raises:
         RecipeError: It is so.
@@ -71,14 +80,12 @@ def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mappin
     if pseudo and recipe.data.unlabelled is None:
         raise RecipeError(f"loss term {next(iter(pseudo))} without data.unlabelled", "a manifest of images to label")
     taught = next((name for name, weight in distilled.items() if weight), None)
-    if taught is not None and getattr(recipe.network, "head_rates", None):
-        raise RecipeError(f"loss term {taught} beside network.head_rates", "labels alone, or one decoder")
-    others = recipe.needs_teacher or any(weight and name not in pseudo for name, weight in distilled.items())
-    if getattr(getattr(recipe.losses, "phase", None), "mixup", 0) and cached_views(recipe) is not None:
-        raise RecipeError("losses.phase.mixup beside teacher.cache", "one of them: what is kept is of one image")
-    if recipe.data.unlabelled_from and cached_views(recipe) is not None:
+    cached = cached_views(recipe) is not None
+    recipe.check_teachers(taught, cached)
+    if cached and recipe.data.unlabelled_from:
         raise RecipeError("data.unlabelled_from beside teacher.cache", "one of them: views are kept in a fixed order")
-    if recipe.data.mix and others and cached_views(recipe) is not None:
+    others = recipe.needs_teacher or any(weight and name not in pseudo for name, weight in distilled.items())
+    if cached and recipe.data.mix and others:
         raise RecipeError("data.mix beside teacher.cache", "one of them: what is kept is of an image as it was")
 
 

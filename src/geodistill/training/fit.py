@@ -19,8 +19,8 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import RecipeError, printable
 from geodistill.files import check_outputs
 from geodistill.lazy import load
-from geodistill.methods.method import Method, no_context
-from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.method import BuildContext, Method, no_context
+from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
@@ -338,11 +338,9 @@ def _save_set_segmenters(
     state = whole.network.network.state_dict()
     named = data.by_set()
     arguments = {key: value for key, value in whole.arguments.items() if key != "sets"}
-    shared = {key: value for key, value in state.items() if not key.startswith("heads.")}
+    state_of_set = load("geodistill.methods.sep.set_heads:state_of_set")
     for position, (name, (key, spec)) in enumerate(zip(named, sets.items(), strict=True)):
-        prefix = f"heads.{position}."
-        head = {f"heads.0.{part.removeprefix(prefix)}": v for part, v in state.items() if part.startswith(prefix)}
         about = {"set": name, "manifest": named[name].manifest, "scores": {"validation_miou": miou.get(key)}}
         provenance = whole.provenance | about
-        parts = (whole.name, arguments, spec, shared | head, whole.tile, provenance)
+        parts = (whole.name, arguments, spec, state_of_set(state, position), whole.tile, provenance)
         Segmenter.from_network(*parts, whole.scales).save(out / name)

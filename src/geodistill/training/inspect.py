@@ -20,8 +20,8 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.several_sets import join_specs
 from geodistill.errors import RecipeError
-from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, Method, parse_term, split_weights
-from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, BuildContext, Method, parse_term, split_weights
+from geodistill.methods.schema import Recipe
 from geodistill.methods.teacher import OWN_STUDENT, TeacherConfig
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec

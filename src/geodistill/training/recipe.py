@@ -20,7 +20,8 @@ from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 if TYPE_CHECKING:  # both bring what takes seconds to import
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.methods.schema import MethodPlug, Recipe
+    from geodistill.methods.method import MethodPlug
+    from geodistill.methods.schema import Recipe
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
@@ -77,7 +78,7 @@ def load_recipe(
         >>> gd.load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
         500
     """
-    from geodistill.methods.schema import find_method
+    from geodistill.methods.method import find_method
 
     asked = dict(overrides) if isinstance(overrides, Mapping) else {}
     overrides = as_flags(overrides) if isinstance(overrides, Mapping) else overrides

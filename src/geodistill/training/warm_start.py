@@ -10,6 +10,7 @@ import torch
 
 from geodistill.errors import ArtifactError
 from geodistill.methods.method import Method
+from geodistill.methods.sep import set_heads
 from geodistill.nn.encoders import parse_name
 from geodistill.segmenter import Segmenter, inference_network
 from geodistill.spec import Spec
@@ -78,21 +79,20 @@ def warm_start(path: str, method: Method, spec: Spec) -> WarmStart:
         {key: value.numel() for key, value in network.named_parameters()}
         for network in (segmenter.network.network, method.network)
     )
+    old_sets, new_sets = (list(each.arguments.get("sets", ())) for each in (segmenter, method))
     return WarmStart(
         path,
         {key: new_sizes.get(key, 0) for key in new},
-        {_set_named(key, segmenter.arguments): old_sizes.get(key, 0) for key in theirs if key in old_heads},
-        {_set_named(key, method.arguments): new_sizes.get(key, 0) for key in state if key not in new},
+        {set_heads.named_by_set(key, old_sets): old_sizes.get(key, 0) for key in theirs if key in old_heads},
+        {set_heads.named_by_set(key, new_sets): new_sizes.get(key, 0) for key in state if key not in new},
     )
 
 
 def heads(name: str, arguments: Mapping[str, Any], spec: Spec) -> set[str]:
     """Return the names of the tensors whose shapes depend on the number of classes, of a network as a Segmenter's."""
     if "sets" in arguments:  # a head per set, and the number of classes is their sum
-        one = {key: value for key, value in arguments.items() if key != "sets"}
-        marks = heads(name, one, spec)
-        count = len(arguments["sets"])
-        return {key.replace("heads.0.", f"heads.{position}.", 1) for key in marks for position in range(count)}
+        of_one = heads(name, {key: value for key, value in arguments.items() if key != "sets"}, spec)
+        return set_heads.of_every_set(of_one, len(arguments["sets"]))
     first, second = (_blank_shapes(name, arguments, spec.channels, spec.classes + more) for more in (0, 1))
     return {key for key in first if first[key] != second.get(key)}
 
@@ -116,13 +116,6 @@ def _refuse_other_padding(path: str, old: str | None, new: str | None) -> None:
         raise ArtifactError(
             f"init {path}, with the encoder {old}", f"the recipe's, {new}", f"use --network.encoder '{old}'"
         )
-
-
-def _set_named(key: str, arguments: Mapping[str, Any]) -> str:
-    """Write a head's tensor with the name of its set in place of the number."""
-    names = {f"heads.{position}.": name for position, name in enumerate(arguments.get("sets", ()))}
-    prefix = next((prefix for prefix in names if key.startswith(prefix)), None)
-    return key if prefix is None else f"heads.{names[prefix]}.{key.removeprefix(prefix)}"
 
 
 def _differences(old: Shapes, new: Shapes) -> str:

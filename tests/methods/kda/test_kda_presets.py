@@ -13,7 +13,7 @@ from torch.nn import functional
 from geodistill.errors import RecipeError
 from geodistill.methods.kda.network import ChannelAttention, DcfDecoder, DySample, KdaNetwork
 from geodistill.methods.kda.training import KdaRecipe
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.nn.losses import focal, kl
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geodistill.methods.maflnet.network import MaflNetwork
 from geodistill.methods.maflnet.training import MaflLossConfig, MaflObjective
-from geodistill.nn.teacher_losses import relation_inter, relation_intra
+from geodistill.nn.logit_losses import relation_inter, relation_intra
 
 SIDE, CLASSES = 48, 3
 IGNORED = 255

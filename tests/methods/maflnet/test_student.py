@@ -11,9 +11,9 @@ import yaml
 
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import RecipeError
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext
 from geodistill.nn.adapters import adapters_of
-from geodistill.nn.teacher_losses import relation_inter, relation_intra
+from geodistill.nn.logit_losses import relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
 from geodistill.training.fit import fit

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geodistill.methods.method import Method
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.method import BuildContext, Method
 from geodistill.methods.sep.network import SepNetworkConfig
 from geodistill.methods.sep.training import SepRecipe, build
 from geodistill.segmenter import Segmenter

@@ -22,9 +22,9 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.encoders import Encoder, build_encoder
+from geodistill.nn.feature_losses import feature_kd
 from geodistill.nn.losses import TargetNormaliser, explained_variance, kl, mse
 from geodistill.nn.output import Normalised
-from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
 from geodistill.spec import Spec
 

@@ -12,8 +12,16 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
-from geodistill.methods.method import DEFAULT_TEACHER, CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Preset, Recipe
+from geodistill.methods.method import (
+    DEFAULT_TEACHER,
+    BuildContext,
+    Method,
+    MethodPlug,
+    Objective,
+    all_weights,
+    network_arguments,
+)
+from geodistill.methods.schema import CommonLosses, Preset, Recipe
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
 from geodistill.nn.output import SegmentationOutput

@@ -17,8 +17,16 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
-from geodistill.methods.method import DEFAULT_TEACHER, CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Preset, Recipe
+from geodistill.methods.method import (
+    DEFAULT_TEACHER,
+    BuildContext,
+    Method,
+    MethodPlug,
+    Objective,
+    all_weights,
+    network_arguments,
+)
+from geodistill.methods.schema import CommonLosses, Preset, Recipe
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import build_encoder, parse_name
 from geodistill.nn.losses import (
@@ -52,7 +60,7 @@ class TransferPhase:
             the level before instead of its own. Student and teacher must have the same channels and strides. At a
             high rate the steps after it can undo what it taught.
         weights: Factor of each term in this phase: ``kt_mse``, ``kt_kl``, ``cosine``, ``relation``, ``query`` and
-            ``masked``; the last four are those of `geodistill.nn.transfer_losses`.
+            ``masked``; the last four are those of `geodistill.nn.feature_losses`.
         hidden: Share of the image's patches that the student does not see, for ``masked``.
         mixup: Share of the steps whose images are blends of two, for student and teacher alike.
     """
@@ -121,6 +129,11 @@ class KtdaRecipe(Recipe):
         """Steps of the transfer alone."""
         return self.losses.phase.steps
 
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse blended images of a teacher whose outputs are kept."""
+        if cached and self.losses.phase.mixup:
+            raise RecipeError("losses.phase.mixup beside teacher.cache", "one of them: what is kept is of one image")
+
     def idle_keys(self) -> dict[str, str]:
         """Return the keys of FMM, of the decay and of the phase where there is none, and of terms that are off."""
         idle = super().idle_keys()
@@ -159,11 +172,8 @@ class KtdaObjective(Objective):
     ) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
         if config.transfer_decay != "none" and (config.transfer_end or 0) < 1:
-            raise RecipeError(
-                f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}",
-                "a step above 0",
-                "set losses.transfer_end",
-            )
+            given = f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}"
+            raise RecipeError(given, "a step above 0", "set losses.transfer_end")
         if config.temperature <= 0:
             raise RecipeError(f"losses.temperature {config.temperature}", "a number above 0")
         if teacher is not None:
@@ -176,10 +186,8 @@ class KtdaObjective(Objective):
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form: Eq. 7, and Eq. 3-4 of `transfer_terms`."""
-        terms = {
-            "ce": cross_entropy(output.logits, batch["mask"]),
-            "aux": cross_entropy(output.aux["aux"], batch["mask"]),
-        }
+        mask = batch["mask"]
+        terms = {"ce": cross_entropy(output.logits, mask), "aux": cross_entropy(output.aux["aux"], mask)}
         student = output.features["aligned"]
         if self.weight("kt_mse", step) == 0 and self.weight("kt_kl", step) == 0:
             # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.

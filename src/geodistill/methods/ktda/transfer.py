@@ -74,7 +74,7 @@ class TransferTask(Phase):
         more = [name for name in MAP_LOSSES if weights[name] != 0]
         self.more: nn.Module | None = None
         if more:
-            self.more = load("geodistill.nn.transfer_losses:FeatureTerms")(more, objective.target_channels)
+            self.more = load("geodistill.nn.feature_losses:FeatureTerms")(more, objective.target_channels)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
@@ -112,7 +112,7 @@ class TransferTask(Phase):
         """Return the error of the student's maps of an image with hidden patches, each as large as a coarse pixel."""
         side = max(PATCH, *self._student[0].target_strides)
         hide_patches, hidden_error = (
-            load(f"geodistill.nn.transfer_losses:{name}") for name in ("hide_patches", "hidden_error")
+            load(f"geodistill.nn.feature_losses:{name}") for name in ("hide_patches", "hidden_error")
         )
         shown, hidden = hide_patches(image, self.network.mean, self._config.hidden, side)
         maps = self.network(shown)

@@ -14,8 +14,8 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, check_name
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import BuildContext, Method, MethodPlug, Objective, all_weights, network_arguments
+from geodistill.methods.schema import CommonLosses, Recipe
 from geodistill.nn.losses import DICE, Dice, cross_entropy, labelled_pixels
 from geodistill.nn.output import SegmentationOutput
 

@@ -15,8 +15,8 @@ from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork, MetaSegNetworkConfig
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import BuildContext, Method, MethodPlug, Objective, all_weights, network_arguments
+from geodistill.methods.schema import CommonLosses, Preset, Recipe
 from geodistill.nn.losses import DICE, Dice, cross_entropy
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
@@ -55,7 +55,7 @@ class MetaSegNetRecipe(Recipe):
     """MetaSegNet: where an image was taken becomes text, which helps to say what is in it."""
 
     method: Literal["metasegnet"] = "metasegnet"
-    preset: Literal["coherent", "printed", "released"] = "coherent"
+    preset: Preset = "coherent"
     network: MetaSegNetworkConfig = field(default_factory=MetaSegNetworkConfig)
     text: TextConfig = field(default_factory=TextConfig)
     losses: MetaSegNetLossConfig = field(default_factory=MetaSegNetLossConfig)

@@ -12,8 +12,16 @@ from torch import Tensor
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.sampling import Batch
 from geodistill.lazy import load
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments, no_context
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import (
+    BuildContext,
+    Method,
+    MethodPlug,
+    Objective,
+    all_weights,
+    network_arguments,
+    no_context,
+)
+from geodistill.methods.schema import CommonLosses, Recipe
 from geodistill.methods.sep.network import SepNetwork, SepNetworkConfig, SepOutput
 from geodistill.nn.losses import cross_entropy
 from geodistill.nn.output import SegmentationOutput

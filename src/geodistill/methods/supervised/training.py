@@ -13,8 +13,8 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
+from geodistill.methods.method import BuildContext, Method, MethodPlug, Objective, all_weights, network_arguments
+from geodistill.methods.schema import CommonLosses, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
 from geodistill.nn.distance import distance_loss
 from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky
@@ -61,6 +61,11 @@ class SupervisedRecipe(Recipe):
     def terms(self) -> list[str]:
         """Return the names of the terms on labels."""
         return [*WEIGHTS, *TERMS]
+
+    def check_teachers(self, taught: str | None, cached: bool) -> None:
+        """Refuse several decoders beside a term that asks a teacher."""
+        if taught is not None and self.network.head_rates:
+            raise RecipeError(f"loss term {taught} beside network.head_rates", "labels alone, or one decoder")
 
     def idle_keys(self) -> dict[str, str]:
         """Return the keys of terms that are off, of images that none learns from, and of an encoder that is frozen."""

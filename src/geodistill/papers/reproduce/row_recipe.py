@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.schema import Recipe, find_method
+from geodistill.methods.method import find_method
+from geodistill.methods.schema import Recipe
 from geodistill.papers.table import PaperRow, Step
 from geodistill.training.recipe import as_flags, list_recipes, load_recipe, recipe_dict, recipe_keys
 

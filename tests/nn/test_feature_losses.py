@@ -8,19 +8,30 @@ import numpy as np
 import pytest
 import torch
 
-from geodistill.nn.phi_s import MEASURED_BATCHES, PhiS, equalising_rotation
-from geodistill.nn.transfer_losses import (
+from geodistill.errors import RecipeError
+from geodistill.nn.feature_losses import (
     FeatureTerms,
     QueryAttention,
     cosine_distance,
+    feature_kd,
     hidden_error,
     hide_patches,
     token_relation,
 )
+from geodistill.nn.phi_s import MEASURED_BATCHES, PhiS, equalising_rotation
 
 
 def maps(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_features_are_matched_to_standardised_targets_of_their_shape() -> None:
+    teacher = [100 * maps(2, 8, 3, 3) + 40, maps(2, 4, 2, 2)]
+    expected = [(t - t.mean(1, keepdim=True)) / (t.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for t in teacher]
+    assert feature_kd(expected, teacher).item() == pytest.approx(0, abs=1e-6)
+    assert feature_kd([torch.zeros_like(t) for t in teacher], teacher).item() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(RecipeError, match="project and resize"):
+        feature_kd([maps(2, 8, 3, 2)], teacher[:1])
 
 
 def test_cosine_is_the_mean_over_pixels_and_does_not_mind_lengths() -> None:

@@ -1,4 +1,4 @@
-"""Losses between a student's outputs and a frozen teacher's; each a scalar, float32 inside.
+"""Losses between a student's logits and a frozen teacher's; each a scalar, float32 inside.
 
 All take ``student``, ``(B, K, H, W)`` float logits, ``teacher``, the target, of the same shape, and ``mask``,
 ``(B, H, W)`` int64: pixels of `IGNORE_INDEX` are left out, and where none is left a term is exactly 0, with a graph.
@@ -9,14 +9,13 @@ All raise RecipeError where shapes differ.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.errors import GeodistillWarning, RecipeError
-from geodistill.nn.losses import kl, labelled_pixels, layer_normalise, mse
+from geodistill.nn.losses import kl, labelled_pixels
 from geodistill.spec import IGNORE_INDEX
 
 EPS = 1e-8
@@ -29,7 +28,7 @@ def logit_kd(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float 
     Returns:
         KL(teacher || student) in nats per pixel, times the temperature's square; at least 0.
     """
-    _check_alike(student, teacher, mask)
+    check_alike(student, teacher, mask)
     log_student = F.log_softmax(student.float() / temperature, 1)
     log_teacher = F.log_softmax(teacher.float() / temperature, 1)
     divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)
@@ -45,7 +44,7 @@ def channel_wise_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, 
         KL(teacher || student) of a softmax over positions, the mean over images and channels, times the temperature's
         square; at least 0.
     """
-    _check_alike(student, teacher, mask)
+    check_alike(student, teacher, mask)
     student, teacher = student.float(), teacher.float()
     if mask is not None:
         # Far below any logit, yet finite: a pixel left out weighs nothing, and an empty image gives 0, not NaN.
@@ -63,7 +62,7 @@ def relation_inter(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
     Returns:
         1 - the correlation's mean over pixels, in 0..2, times the temperature's square.
     """
-    _check_alike(student, teacher, mask)
+    check_alike(student, teacher, mask)
     if student.shape[1] == 2:
         message = "dist_inter teaches nothing about two classes: leave it out: losses.weights.dist_inter 0"
         warnings.warn(message, GeodistillWarning, stacklevel=2)
@@ -83,7 +82,7 @@ def relation_intra(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
     Returns:
         1 - the correlation's mean over classes, in 0..2, times the temperature's square.
     """
-    _check_alike(student, teacher, mask)
+    check_alike(student, teacher, mask)
     counted = _counted(mask)
     pixels = counted.sum()
     centred: list[Tensor] = []
@@ -95,25 +94,6 @@ def relation_intra(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
     return (1 - _cosine(centred[0], centred[1], 1)).mean() * (pixels > 0) * temperature**2
 
 
-def feature_kd(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Return the squared error of aligned feature maps, the mean over levels.
-
-    The target is standardised over the channels of each pixel, so that a few loud channels do not rule the error;
-    a student whose maps end in a linear projection can follow.
-
-    Args:
-        student: ``(B, Ci, Hi, Wi)`` float for each level, projected to the teacher's channels and grid.
-        teacher: The targets, same shapes.
-
-    Returns:
-        At least 0; 1 is what a student of zeros would get.
-    """
-    pairs = list(zip(student, teacher, strict=True))
-    for features, target in pairs:
-        _check_alike(features, target, None)
-    return torch.stack([mse(features, layer_normalise(target)) for features, target in pairs]).mean()
-
-
 def _cosine(first: Tensor, second: Tensor, dim: int) -> Tensor:
     sizes: Tensor = torch.linalg.vector_norm(first, dim=dim) * torch.linalg.vector_norm(second, dim=dim)
     return (first * second).sum(dim) / (sizes + EPS)
@@ -123,7 +103,12 @@ def _counted(mask: Tensor) -> Tensor:
     return (mask != IGNORE_INDEX).float()
 
 
-def _check_alike(student: Tensor, teacher: Tensor, mask: Tensor | None) -> None:
+def check_alike(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> None:
+    """Refuse outputs of other shapes, and a mask of another grid.
+
+    Raises:
+        RecipeError: They differ.
+    """
     grid = None if mask is None else tuple(mask.shape)
     if student.shape != teacher.shape or (grid is not None and grid != (student.shape[0], *student.shape[2:])):
         under = "" if mask is None else f" under a mask of {grid}"

@@ -1,4 +1,4 @@
-"""Losses between a student's feature maps and a teacher's beside the squared error: what the maps say, not how loudly.
+"""Losses between a student's feature maps and a teacher's: their squared error, and what the maps say, not how loudly.
 
 Maps are ``(B, C, H, W)`` float, the student's brought to the teacher's channels and grid; each loss is a scalar.
 """
@@ -12,7 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geodistill.nn.logit_losses import check_alike
+from geodistill.nn.losses import layer_normalise, mse
+
 RELATION_TEMPERATURE, RELATION_SIDE = 0.07, 16
+
+
+def feature_kd(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Return the squared error of aligned feature maps, the mean over levels.
+
+    The target is standardised over the channels of each pixel, so that a few loud channels do not rule the error;
+    a student whose maps end in a linear projection can follow.
+
+    Args:
+        student: ``(B, Ci, Hi, Wi)`` float for each level, projected to the teacher's channels and grid.
+        teacher: The targets, same shapes.
+
+    Returns:
+        At least 0; 1 is what a student of zeros would get.
+    """
+    pairs = list(zip(student, teacher, strict=True))
+    for features, target in pairs:
+        check_alike(features, target)
+    return torch.stack([mse(features, layer_normalise(target)) for features, target in pairs]).mean()
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -8,8 +8,11 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LONGEST_LINE = 2000
 """Characters of a message at most: a file from outside can have names of any length."""
@@ -150,6 +153,21 @@ def check_name(kind: str, name: str, known: Collection[object], mend: str = "") 
     """
     if name not in known:
         raise UnknownNameError(kind, name, map(str, known), mend)
+
+
+def check_choices(config: DataclassInstance, prefix: str = "") -> None:
+    """Refuse a value of a dataclass that is none of those that its field's ``Literal`` lists.
+
+    Args:
+        config: The dataclass.
+        prefix: What stands before a field's name in the message.
+
+    Raises:
+        UnknownNameError: There is one.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            check_name(f"{prefix}{name}", getattr(config, name), get_args(hint))
 
 
 class GeodistillWarning(UserWarning):

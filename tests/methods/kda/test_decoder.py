@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.kda.network import DcfDecoder, DySample
+from geodistill.methods.kda.network import DcfDecoder, DySample, KdaNetworkConfig
 
 PVT = ((128, 256, 512, 1024), (4, 8, 16, 32))
+DCF = KdaNetworkConfig()
 
 
 def count(module: nn.Module) -> int:
@@ -32,17 +33,17 @@ def count(module: nn.Module) -> int:
 )
 def test_published_parameter_counts(project: Any, upsample: Any, parameters: int) -> None:
     with torch.device("meta"):
-        assert count(DcfDecoder(*PVT, 2, project=project, upsample=upsample)) == parameters
+        assert count(DcfDecoder(*PVT, 2, 128, KdaNetworkConfig(project=project, upsample=upsample))) == parameters
 
 
 def test_a_map_of_the_decoders_width_is_taken_as_it_is() -> None:
-    decoder = DcfDecoder((16, 32), (4, 8), 2, width=16)
+    decoder = DcfDecoder((16, 32), (4, 8), 2, 16, DCF)
     assert isinstance(decoder.projections[0], nn.Identity)
 
 
 def test_the_fusion_follows_its_equations() -> None:
     torch.manual_seed(0)
-    decoder = DcfDecoder((8, 12, 20), (2, 4, 8), 3, width=8, upsample="bilinear").eval()
+    decoder = DcfDecoder((8, 12, 20), (2, 4, 8), 3, 8, KdaNetworkConfig(upsample="bilinear")).eval()
     maps = [torch.randn(2, c, 16 >> i, 16 >> i) for i, c in enumerate((8, 12, 20))]
     with torch.no_grad():
         even = [p(m) for p, m in zip(decoder.projections, maps, strict=True)]
@@ -93,7 +94,7 @@ def test_dysample_keeps_its_places_in_half_precision() -> None:
 @pytest.mark.slow
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_comes_out_whole(height: int, width: int) -> None:
-    decoder = DcfDecoder((4, 6, 8, 8), (2, 4, 8, 16), 2, width=8).eval()
+    decoder = DcfDecoder((4, 6, 8, 8), (2, 4, 8, 16), 2, 8, DCF).eval()
     maps = [torch.randn(1, c, -(-height // s), -(-width // s)) for c, s in ((4, 2), (6, 4), (8, 8), (8, 16))]
     with torch.no_grad():
         logits = decoder(maps, (height, width))
@@ -102,7 +103,7 @@ def test_any_size_comes_out_whole(height: int, width: int) -> None:
 
 
 def test_every_weight_serves_and_repeated_strides_are_not_enlarged() -> None:
-    decoder = DcfDecoder((4, 6, 8), (4, 8, 8), 2, width=8)
+    decoder = DcfDecoder((4, 6, 8), (4, 8, 8), 2, 8, DCF)
     decoder(
         [torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4), torch.randn(2, 8, 4, 4)], (32, 32)
     ).square().sum().backward()
@@ -112,8 +113,8 @@ def test_every_weight_serves_and_repeated_strides_are_not_enlarged() -> None:
 
 def test_wrong_choices_are_refused() -> None:
     with pytest.raises(RecipeError, match="multiple of 4"):
-        DcfDecoder((4, 8), (4, 8), 2, width=10)
+        DcfDecoder((4, 8), (4, 8), 2, 10, DCF)
     with pytest.raises(RecipeError, match="divide each other"):
-        DcfDecoder((4, 8), (4, 14), 2, width=8)
+        DcfDecoder((4, 8), (4, 14), 2, 8, DCF)
     with pytest.raises(UnknownNameError, match="conv1x1_gelu"):
-        DcfDecoder((4, 8), (4, 8), 2, width=8, project="conv1x1")  # type: ignore[arg-type]
+        KdaNetworkConfig(project="conv1x1")  # type: ignore[arg-type]

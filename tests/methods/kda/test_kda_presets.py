@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from geodistill.errors import RecipeError
-from geodistill.methods.kda.network import ChannelAttention, DcfDecoder, DySample, KdaNetwork
+from geodistill.methods.kda.network import ChannelAttention, DcfDecoder, DySample, KdaNetwork, KdaNetworkConfig
 from geodistill.methods.kda.training import KdaRecipe
 from geodistill.methods.method import BuildContext
 from geodistill.nn.losses import focal, kl
@@ -32,7 +32,8 @@ def decoder_of(preset: str) -> DcfDecoder:
 
 def test_the_printed_decoder_is_equation_1() -> None:
     torch.manual_seed(0)
-    decoder = DcfDecoder((8, 12), (4, 8), 2, 16, "conv3x3_bn_relu", "bilinear", "pooled").eval()
+    config = KdaNetworkConfig(project="conv3x3_bn_relu", upsample="bilinear", attention="pooled")
+    decoder = DcfDecoder((8, 12), (4, 8), 2, 16, config).eval()
     for module in decoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()

@@ -57,7 +57,7 @@ def test_every_decoder_reads_every_encoder(decoder: Any, encoder: str) -> None:
 
 def test_widths_are_those_of_table_iv_where_not_given() -> None:
     with torch.device("meta"):
-        counts = {name: round(count(KdaNetwork(3, 2, decoder=name).decoder) / 1e6, 2) for name in DECODER_WIDTHS}  # type: ignore[arg-type]
+        counts = {name: round(count(KdaNetwork(3, 2, decoder=name).decoder) / 1e6, 2) for name in DECODER_WIDTHS}
     assert counts == {"dcf": 0.27, "unet": 12.16, "segformer": 0.76, "segnext": 3.87, "upernet": 0.97}
 
 
@@ -91,7 +91,7 @@ def test_at_another_scale_the_encoder_sees_the_image_resized_and_the_logits_are_
 
 def test_wrong_choices_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="segnext"):
-        KdaNetwork(3, 2, encoder="test_resnet", decoder="segnet")  # type: ignore[arg-type]
+        KdaNetwork(3, 2, encoder="test_resnet", decoder="segnet")
     with pytest.raises(UnknownNameError, match="focal"):
         KdaObjective({"focl": 1.0})
     with pytest.raises(RecipeError, match=r"losses\.gamma -1"):

@@ -45,7 +45,7 @@ def network(architecture: str, sets: dict[str, int] | None = None, **arguments: 
 )
 def test_sizes_are_the_published_ones(architecture: str, classes: int, parameters: int) -> None:
     with torch.device("meta"):
-        made = SepNetwork(3, classes, architecture=architecture, encoder="resnet50")  # type: ignore[arg-type]
+        made = SepNetwork(3, classes, architecture=architecture, encoder="resnet50")
     assert sum(p.numel() for p in made.parameters()) == parameters
 
 

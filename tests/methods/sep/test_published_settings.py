@@ -72,7 +72,7 @@ def test_a_transformers_pyramid_is_of_its_last_map() -> None:
     assert isinstance(last.neck, LastMapPyramid)
     assert not isinstance(blocks.neck, LastMapPyramid), "Segmenters of before have four blocks' maps"
     with pytest.raises(UnknownNameError, match="pyramid 'first'"):
-        SepNetwork(3, 2, encoder="test_resnet", pyramid="first")  # type: ignore[arg-type]
+        SepNetwork(3, 2, encoder="test_resnet", pyramid="first")
 
 
 def test_half_of_the_crops_are_zoomed() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, check_name
+from geodistill.errors import RecipeError, check_choices
 from geodistill.lazy import load
 from geodistill.nn.decoders import checked_scale, pyramid_of, rescale, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
@@ -117,42 +117,26 @@ class DcfDecoder(nn.Module):
         strides: Stride of each map; each divides the next.
         classes: Number of classes.
         width: Channels inside; a multiple of 4.
-        project: What brings the maps to ``width``: ``conv1x1_gelu``, the released code's form that gives the
-            published 0.27 M parameters, in which a map that has them already is taken as it is; its variant
-            ``conv1x1_bn_gelu``; or the printed Eq. 1, ``conv3x3_bn_relu``, which cannot give 0.27 M.
-        upsample: `DySample`, or bilinear interpolation; the paper names neither.
-        attention: What GSoftmax is taken of: ``per_scale``, the released code's `ChannelAttention` of each scale, or
-            ``pooled``, the means themselves, as Eq. 1 is printed.
+        config: How it projects, enlarges and weighs the maps.
 
     Raises:
         RecipeError: The strides or the width do not do.
-        UnknownNameError: No such choice.
     """
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        classes: int,
-        width: int = 128,
-        project: Project = "conv1x1_gelu",
-        upsample: Upsample = "dysample",
-        attention: Attention = "per_scale",
+        self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, config: KdaNetworkConfig
     ) -> None:
         super().__init__()
-        check_name("network.project", project, get_args(Project))
-        check_name("network.upsample", upsample, get_args(Upsample))
-        check_name("network.attention", attention, get_args(Attention))
         if width % 4 or any(coarse % fine for fine, coarse in pairwise(strides)):
             raise RecipeError(
                 f"DCF of {width} channels on maps at strides {list(strides)}",
                 "a multiple of 4 channels, and strides that divide each other",
             )
-        self.projections = nn.ModuleList(_projection(c, width, project) for c in channels)
-        per_scale = attention == "per_scale"
+        self.projections = nn.ModuleList(_projection(c, width, config.project) for c in channels)
+        per_scale = config.attention == "per_scale"
         self.attentions = nn.ModuleList(ChannelAttention(width) if per_scale else GlobalMean() for _ in channels)
         steps = [coarse // fine for fine, coarse in pairwise(strides)]
-        self.ups = nn.ModuleList(_upsampler(width, step, upsample) for step in (strides[0], *steps))
+        self.ups = nn.ModuleList(_upsampler(width, step, config.upsample) for step in (strides[0], *steps))
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
@@ -219,9 +203,12 @@ class KdaNetworkConfig:
             phase 1 leaves, or a Segmenter directory; random where not given.
         decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.table4_decoders`.
         decoder_channels: Width of the decoder; `DECODER_WIDTHS` where not given.
-        project: How DCF brings the maps to one width, see `DcfDecoder`.
-        upsample: How DCF enlarges them.
-        attention: What DCF weighs the scales by.
+        project: What brings the maps to DCF's width: ``conv1x1_gelu``, the released code's form that gives the
+            published 0.27 M parameters, in which a map that has them already is taken as it is; its variant
+            ``conv1x1_bn_gelu``; or the printed Eq. 1, ``conv3x3_bn_relu``, which cannot give 0.27 M.
+        upsample: How DCF enlarges them: `DySample`, or bilinear interpolation; the paper names neither.
+        attention: What DCF's GSoftmax is taken of: ``per_scale``, the released code's `ChannelAttention` of each scale,
+            or ``pooled``, the means themselves, as Eq. 1 is printed.
         scale: Factor of the image's height and width before the encoder, and back for the logits: 0.4375 shows the
             network a 512 pixel patch at the released code's 224.
     """
@@ -235,6 +222,9 @@ class KdaNetworkConfig:
     attention: Attention = "per_scale"
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_choices(self, "network.")
+
 
 class KdaNetwork(nn.Module):
     """An encoder and a decoder on its last four maps. Its training form is also its inference form.
@@ -242,51 +232,30 @@ class KdaNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        encoder: Encoder's name.
-        encoder_weights: As `build_encoder` takes them.
-        decoder: See `KdaNetworkConfig`, as for the arguments below.
-        decoder_channels: Width of the decoder.
-        project: How DCF brings the maps to one width.
-        upsample: How DCF enlarges them.
-        attention: What DCF weighs the scales by.
-        scale: Factor of the image's height and width before the encoder.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
+        choices: Fields of `KdaNetworkConfig`.
 
     Raises:
         RecipeError: The decoder cannot read this encoder's maps, or the scale is not above 0.
-        UnknownNameError: No such decoder.
+        UnknownNameError: No such encoder or choice.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        classes: int,
-        *,
-        encoder: str = "pvt_kda",
-        encoder_weights: str | None = None,
-        decoder: Decoder = "dcf",
-        decoder_channels: int | None = None,
-        project: Project = "conv1x1_gelu",
-        upsample: Upsample = "dysample",
-        attention: Attention = "per_scale",
-        scale: float = 1.0,
-        auxiliary: bool = True,
-    ) -> None:
+    def __init__(self, channels: int, classes: int, *, auxiliary: bool = True, **choices: Any) -> None:
         super().__init__()
-        check_name("network.decoder", decoder, get_args(Decoder))
-        self.scale = checked_scale(scale)
-        norms = wants_output_norms(encoder)
-        self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
+        config = KdaNetworkConfig(**choices)
+        self.scale = checked_scale(config.scale)
+        norms = wants_output_norms(config.encoder)
+        self.encoder = build_encoder(config.encoder, channels, config.encoder_weights, output_norms=norms)
         maps, strides = list(self.encoder.channels[-LEVELS:]), list(self.encoder.strides[-LEVELS:])
         self.neck = None
         if self.encoder.isotropic:
             self.neck, maps, strides = pyramid_of(maps, strides)
-        width = decoder_channels or DECODER_WIDTHS[decoder]
+        width = config.decoder_channels or DECODER_WIDTHS[config.decoder]
         self.decoder: nn.Module
-        if decoder == "dcf":
-            self.decoder = DcfDecoder(maps, strides, classes, width, project, upsample, attention)
+        if config.decoder == "dcf":
+            self.decoder = DcfDecoder(maps, strides, classes, width, config)
         else:
-            self.decoder = load(_HEADS[decoder])(maps, classes, width)
+            self.decoder = load(_HEADS[config.decoder])(maps, classes, width)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""

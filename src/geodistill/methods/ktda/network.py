@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, check_name
+from geodistill.errors import RecipeError, check_choices
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.decoders import FCNHead, UNetDecoder, UPerHead, ViTBlock, aux_level, pyramid_of, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
@@ -59,6 +59,9 @@ class KtdaNetworkConfig:
     decoder_channels: int | None = None
     passes: Literal[1, 2] = 1
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+
 
 class FMM(nn.Module):
     """Feature Modulation Module (Eq. 6): transformer blocks for each level, without position embedding.
@@ -101,17 +104,11 @@ class KtdaNetwork(nn.Module):
         encoder_weights: As `build_encoder` takes them.
         teacher_channels: Channels of each teacher map; they and the strides stand in for the teacher at inference.
         teacher_strides: Stride of each teacher map in pixels.
-        decode_from: See `KtdaNetworkConfig`, as for the arguments below.
-        fmm_blocks: Blocks of FMM for each level.
-        fmm_heads: Attention heads of each.
-        order: Order of FMM and neck.
-        aux_from: What the auxiliary head reads.
-        decoder: The decoder.
-        decoder_channels: Width of the decoder.
-        passes: Passes through encoder and FAM in a training step.
         auxiliary: Build what only training needs: the auxiliary head, and FAM where the decoder does not read it.
+        choices: The other fields of `KtdaNetworkConfig`.
 
     Raises:
+        UnknownNameError: No such encoder or choice.
         RecipeError: No student level matches a teacher level, or FMM's heads do not fit.
     """
 
@@ -124,45 +121,35 @@ class KtdaNetwork(nn.Module):
         teacher_channels: Sequence[int],
         teacher_strides: Sequence[int],
         encoder_weights: str | None = None,
-        decode_from: DecodeFrom = "aligned",
-        align: Align = "conv",
-        fmm_blocks: int = 4,
-        fmm_heads: int = 8,
-        order: Order = "fmm_neck",
-        aux_from: AuxFrom = "fam",
-        decoder: Decoder = "upernet",
-        decoder_channels: int | None = None,
-        passes: int = 1,
         auxiliary: bool = True,
+        **choices: Any,
     ) -> None:
         super().__init__()
-        check_name("decode_from", decode_from, get_args(DecodeFrom))
-        check_name("align", align, get_args(Align))
-        check_name("order", order, get_args(Order))
-        check_name("aux_from", aux_from, get_args(AuxFrom))
-        check_name("decoder", decoder, get_args(Decoder))
+        config = KtdaNetworkConfig(encoder, encoder_weights, **choices)
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         self.pairs = pair_levels(self.encoder.strides, teacher_strides)
         self.target_strides = [teacher_strides[t] for _, t in self.pairs]
         targets = [teacher_channels[t] for _, t in self.pairs]
-        self.decode_from, self.order, self.aux_from, self.passes = decode_from, order, aux_from, passes
-        aligned = decode_from == "aligned"
+        self.decode_from, self.order, self.aux_from = config.decode_from, config.order, config.aux_from
+        self.passes = config.passes
+        aligned = config.decode_from == "aligned"
         matched = [self.encoder.channels[s] for s, _ in self.pairs]
-        if align == "none":
+        if config.align == "none":
             _check_alike(self.encoder, matched, targets, self.pairs, self.target_strides)
-        self.fam = FAM(matched, targets) if align == "conv" and (aligned or auxiliary) else None
+        self.fam = FAM(matched, targets) if config.align == "conv" and (aligned or auxiliary) else None
 
         # What the decoder reads: FAM's maps or the encoder's own, made a pyramid where they have one size.
         maps, strides = (targets, self.target_strides) if aligned else (self.encoder.channels, self.encoder.strides)
         self.neck, read, strides = pyramid_of(maps, strides, single=PYRAMID_LEVELS)
-        modulated = read if order == "neck_fmm" else targets
-        self.fmm = FMM(modulated, fmm_blocks, fmm_heads) if aligned else None
+        modulated = read if config.order == "neck_fmm" else targets
+        self.fmm = FMM(modulated, config.fmm_blocks, config.fmm_heads) if aligned else None
         # A map that FMM or the neck made for it must be read; of an encoder's own, the last four.
         self.finest = max(len(read) - PYRAMID_LEVELS, 0) if not aligned and self.neck is None else 0
-        self.upernet = UPerHead(read[self.finest :], classes, decoder_channels or 512) if decoder == "upernet" else None
-        self.unet = UNetDecoder(read, strides, classes, decoder_channels or 256) if decoder == "unet" else None
-        tapped = targets if aux_from == "fam" else read
+        decoder, width = config.decoder, config.decoder_channels
+        self.upernet = UPerHead(read[self.finest :], classes, width or 512) if decoder == "upernet" else None
+        self.unet = UNetDecoder(read, strides, classes, width or 256) if decoder == "unet" else None
+        tapped = targets if self.aux_from == "fam" else read
         self.aux_head = FCNHead(tapped[aux_level(tapped)], classes) if auxiliary else None
 
     def forward(self, image: Tensor) -> SegmentationOutput:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, check_name
+from geodistill.errors import RecipeError, check_choices
 
 Neighbourhood = Literal["raster", "grid"]
 Temperature = Literal["multiply", "divide"]
@@ -66,11 +66,7 @@ class MacaConfig:
             UnknownNameError: A choice has no such value.
             RecipeError: The heads do not divide the width.
         """
-        check_name("neighbourhood", self.neighbourhood, get_args(Neighbourhood))
-        check_name("temperature", self.temperature, get_args(Temperature))
-        check_name("norm_axis", self.norm_axis, get_args(NormAxis))
-        check_name("second_map", self.second_map, get_args(SecondMap))
-        check_name("position_weight", self.position_weight, get_args(PositionWeight))
+        check_choices(self)
         if self.heads < 1 or width % self.heads:
             raise RecipeError(
                 f"MACA with {self.heads} heads on {width} channels", "heads that divide the width", "set maca.heads"

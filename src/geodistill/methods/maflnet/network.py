@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, check_name
-from geodistill.methods.maflnet.lhfem import LHFEM, LhfemConfig, Place
+from geodistill.errors import RecipeError, check_choices
+from geodistill.methods.maflnet.lhfem import LHFEM, LhfemConfig
 from geodistill.methods.maflnet.maca import MACA, MacaConfig
 from geodistill.nn.adapters import adapters_of
 from geodistill.nn.decoders import conv_norm_relu, resize
@@ -33,7 +33,8 @@ class MaflNetworkConfig:
 
     Attributes:
         encoder: Any encoder's name, as ``geodistill encoders`` lists them; with ``(adapters=block)`` or
-            ``(adapters=stage)`` behind it where it is to be adapted.
+            ``(adapters=stage)`` behind it where it is to be adapted. Of a pyramid the four deepest levels are read; the
+            maps of a plain vision transformer, all of one size, are first resized to strides 4, 8, 16, 32.
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
             random where not given.
         trained: What of the encoder is trained: ``all``, its ``adapters`` only, or ``none`` of it.
@@ -51,6 +52,10 @@ class MaflNetworkConfig:
     maca: MacaConfig = field(default_factory=MacaConfig)
     lhfem: LhfemConfig = field(default_factory=LhfemConfig)
     aux_head: AuxHead = "linear"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_choices(self.lhfem, "lhfem.")
 
 
 class UpBlock(nn.Module):
@@ -102,15 +107,11 @@ class MaflNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        encoder: Encoder's name. Of a pyramid the four deepest levels are read; the maps of a plain vision
-            transformer, all of one size, are first resized to strides 4, 8, 16, 32.
         encoder_weights: As `build_encoder` takes them.
-        trained: What of the encoder is trained.
-        width: Channels of the decoder.
         maca: Fields of `MacaConfig`; the defaults where left out.
         lhfem: Fields of `LhfemConfig`; the defaults where left out.
-        aux_head: Kind of the auxiliary head.
         auxiliary: Build what only training needs: the auxiliary head.
+        choices: The other fields of `MaflNetworkConfig`.
 
     Raises:
         UnknownNameError: A choice has no such value.
@@ -122,37 +123,33 @@ class MaflNetwork(nn.Module):
         channels: int,
         classes: int,
         *,
-        encoder: str = "mit_b0",
         encoder_weights: str | None = None,
-        trained: Trained = "all",
-        width: int = 256,
         maca: Mapping[str, Any] | None = None,
         lhfem: Mapping[str, Any] | None = None,
-        aux_head: AuxHead = "linear",
         auxiliary: bool = True,
+        **choices: Any,
     ) -> None:
         super().__init__()
         maca_config, lhfem_config = MacaConfig(**(maca or {})), LhfemConfig(**(lhfem or {}))
+        config = MaflNetworkConfig(encoder_weights=encoder_weights, maca=maca_config, lhfem=lhfem_config, **choices)
+        width, self.trained = config.width, config.trained
         if width < 1:
             raise RecipeError(f"network.width {width}", "a number of channels from 1")
-        check_name("trained", trained, get_args(Trained))
-        check_name("aux_head", aux_head, get_args(AuxHead))
-        check_name("lhfem.place", lhfem_config.place, get_args(Place))
-        norms = wants_output_norms(encoder) and trained == "all"
-        self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
-        self.trained = trained
+        norms = wants_output_norms(config.encoder) and self.trained == "all"
+        self.encoder = build_encoder(config.encoder, channels, encoder_weights, output_norms=norms)
         self._freeze()
         used = list(self.encoder.channels)[-LEVELS:]
         self.strides = [4 << i for i in range(len(used))] if self.encoder.isotropic else None
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, width, 1, bias=False), nn.BatchNorm2d(width)) for c in used
         )
-        self.maca = nn.ModuleList(MACA(width, maca_config) for _ in used if maca_config.enabled)
-        self.lhfem = nn.ModuleList(LHFEM(width, lhfem_config) for _ in used if lhfem_config.enabled)
-        self.on_laterals = lhfem_config.place == "laterals"
+        self.maca = nn.ModuleList(MACA(width, config.maca) for _ in used if config.maca.enabled)
+        self.lhfem = nn.ModuleList(LHFEM(width, config.lhfem) for _ in used if config.lhfem.enabled)
+        self.on_laterals = config.lhfem.place == "laterals"
         self.ups = nn.ModuleList(UpBlock(width) for _ in used[1:])
         self.head = nn.Sequential(conv_norm_relu(width, width, 3), nn.Conv2d(width, classes, 1))
-        self.aux_head = AuxiliaryHead(width, classes, aux_head == "conv") if auxiliary and aux_head != "none" else None
+        aux = config.aux_head
+        self.aux_head = AuxiliaryHead(width, classes, aux == "conv") if auxiliary and aux != "none" else None
 
     def train(self, mode: bool = True) -> MaflNetwork:
         """Set the mode; a frozen encoder stays in evaluation mode."""

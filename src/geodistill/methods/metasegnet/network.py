@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +145,7 @@ class MetaSegNetworkConfig:
     Attributes:
         encoder: A hierarchical encoder's name.
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory; random where not given.
-        width: Channels of the decoder.
+        width: Channels of the decoder (C in the paper); a multiple of ``heads``.
         heads: Attention heads.
         align: Use the alignment module (table IV).
         fuse: Use the fusion module (table IV).
@@ -166,12 +167,12 @@ class MetaSegNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        encoder: See `MetaSegNetworkConfig`, as for the arguments that are not below.
+        encoder_weights: As `build_encoder` takes them.
         prompts: Key of each prompt: a climate zone's code, ``ZONE/season``, or `ANY` alone.
         text_tokens: Longest prompt in tokens.
         text_width: Channels of a text token.
-        width: Channels of the decoder (C in the paper); a multiple of ``heads``.
         auxiliary: Keep the parts that only image-text matching needs.
+        choices: The other fields of `MetaSegNetworkConfig`.
 
     Raises:
         RecipeError: The encoder has no pyramid, no prompt is named, or the heads do not divide the width.
@@ -185,35 +186,32 @@ class MetaSegNetwork(nn.Module):
         channels: int,
         classes: int,
         *,
-        encoder: str = "swin_base_patch4_window7_224",
         encoder_weights: str | None = None,
         prompts: Sequence[str] = (ANY,),
         text_tokens: int = 250,
         text_width: int = 768,
-        width: int = 256,
-        heads: int = 8,
-        align: bool = True,
-        fuse: bool = True,
-        norm_before: bool = True,
         auxiliary: bool = True,
+        **choices: Any,
     ) -> None:
         super().__init__()
+        config = MetaSegNetworkConfig(encoder_weights=encoder_weights, **choices)
+        width, heads, align = config.width, config.heads, config.align
         if not prompts:
             raise RecipeError("MetaSegNet without prompts", "at least one")
         if width < 1 or heads < 1 or width % heads:
             raise RecipeError(f"network.width {width}, heads {heads}", "at least 1, and heads that divide the width")
-        self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=True)
+        self.encoder = build_encoder(config.encoder, channels, encoder_weights, output_norms=True)
         if self.encoder.isotropic:
-            raise RecipeError(f"MetaSegNet on {encoder}", "a hierarchical encoder such as a Swin or ConvNeXt")
+            raise RecipeError(f"MetaSegNet on {config.encoder}", "a hierarchical encoder such as a Swin or ConvNeXt")
         self.prompts = tuple(prompts)
         self.register_buffer("text", torch.zeros(len(prompts), text_tokens, text_width, dtype=torch.float16))
         self.register_buffer("present", torch.zeros(len(prompts), text_tokens, dtype=torch.bool))
         maps = self.encoder.channels[-4:]
         self.image_projection = nn.Conv2d(maps[-1], width, 1)
         # Nothing reads the text without alignment and fusion; a layer without gradient would stop DDP.
-        self.text_projection = nn.Linear(text_width, width) if align or fuse else None
-        self.alignment = Alignment(width, heads, text_tokens, norm_before) if align else None
-        self.fusion = TextFusion(width) if fuse else None
+        self.text_projection = nn.Linear(text_width, width) if align or config.fuse else None
+        self.alignment = Alignment(width, heads, text_tokens, config.norm_before) if align else None
+        self.fusion = TextFusion(width) if config.fuse else None
         self.head = PyramidHead(maps[:-1], width, classes)
         self.matching = load(MATCHING)(width) if auxiliary and align else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, RecipeError, check_name
+from geodistill.errors import ArtifactError, RecipeError, check_choices
 from geodistill.lazy import load
 from geodistill.nn.decoders import MultiLevelNeck, UPerFusion, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
@@ -196,6 +196,9 @@ class SepNetworkConfig:
     pyramid: Pyramid = "last"
     pass_per_set: bool = False
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+
 
 @dataclass
 class SepOutput(SegmentationOutput):
@@ -221,14 +224,14 @@ class SepNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes, of all sets together.
-        architecture: See `SepNetworkConfig`, as for the arguments below.
         sets: Classes of each set by its name; one head without a name where not given.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
+        choices: Fields of `SepNetworkConfig`; the pyramid is of ``blocks`` in Segmenters that do not say.
 
     Raises:
         RecipeError: The encoder's maps are at other strides.
         ArtifactError: The sets' classes do not add up.
-        UnknownNameError: Unknown architecture or encoder.
+        UnknownNameError: No such encoder or choice.
     """
 
     def __init__(
@@ -236,33 +239,28 @@ class SepNetwork(nn.Module):
         channels: int,
         classes: int,
         *,
-        architecture: Architecture = "unet",
-        encoder: str = "resnet50",
-        encoder_weights: str | None = None,
-        decoder_channels: int | None = None,
-        pyramid: Pyramid = "blocks",  # that of Segmenters which do not say
         sets: Mapping[str, int] | None = None,
-        pass_per_set: bool = False,
         auxiliary: bool = True,
+        **choices: Any,
     ) -> None:
         super().__init__()
-        check_name("architecture", architecture, DECODERS)
-        check_name("pyramid", pyramid, get_args(Pyramid))
+        config = SepNetworkConfig(**{"pyramid": "blocks"} | choices)
         self.sets = dict(sets or {})
         if self.sets and sum(self.sets.values()) != classes:
             raise ArtifactError(f"sets of {self.sets} classes for a network of {classes}", "classes that add up")
-        self.pass_per_set = pass_per_set
-        self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=wants_output_norms(encoder))
+        self.pass_per_set = config.pass_per_set
+        norms = wants_output_norms(config.encoder)
+        self.encoder = build_encoder(config.encoder, channels, config.encoder_weights, output_norms=norms)
         maps, strides = self.encoder.channels[-4:], self.encoder.strides[-4:]
         self.neck: MultiLevelNeck | LastMapPyramid | None = None
         if self.encoder.isotropic and len(maps) == 4:
-            self.neck = LastMapPyramid(maps[-1]) if pyramid == "last" else MultiLevelNeck(maps, maps[-1])
+            self.neck = LastMapPyramid(maps[-1]) if config.pyramid == "last" else MultiLevelNeck(maps, maps[-1])
         elif strides != _STRIDES:
             raise RecipeError(
-                f"{architecture} on {self.encoder.name} with strides {list(strides)}",
+                f"{config.architecture} on {self.encoder.name} with strides {list(strides)}",
                 f"an encoder with strides {list(_STRIDES)}, or a plain vision transformer of four blocks or more",
             )
-        self.decoder = load(DECODERS[architecture])(maps, decoder_channels)
+        self.decoder = load(DECODERS[config.architecture])(maps, config.decoder_channels)
         self.heads = nn.ModuleList(self.decoder.make_head(count) for count in self.sets.values() or [classes])
 
     def forward(self, image: Tensor, sets: Tensor | None = None) -> SegmentationOutput:

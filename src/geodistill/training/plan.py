@@ -204,14 +204,13 @@ def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
         line = f"{line}, of which {few}: rare classes count more"
     else:
         line = f"{line}, {few}: all pixels count alike"
-    shown = [
-        *["in other colours"] * bool(recipe.data.recolour),
-        *["with the ground inside"] * bool(recipe.data.hollow),
-    ]
-    if shown:
-        return f"{line}; objects are shown {' or '.join(shown)} too"
-    left_out = _has_several_classes(manifest) and not recipe.network.style_noise
-    return f"{line}; colours tell them apart and stay" if left_out else line
+    several = _has_several_classes(manifest)
+    ways = {"recolour": "in other colours", "hollow": "with the ground inside"}
+    if shown := [name for name in ways if getattr(recipe.data, name)]:
+        line = f"{line}; objects are shown {' or '.join(ways[name] for name in shown)} too"
+        flags = " ".join(f"--data.{name} 0" for name in shown)
+        return line if several else f"{line}; where colour tells them, as plants or water, name {flags}"
+    return f"{line}; colours tell them apart and stay" if several and not recipe.network.style_noise else line
 
 
 def _teacher_line(recipe: Recipe, manifest: Manifest) -> str:

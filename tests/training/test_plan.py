@@ -37,7 +37,7 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert lines[0].startswith("start: mobilenetv2_100 from random weights, for weights that are not there")
     labels = "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
     shown = "; objects are shown in other colours or with the ground inside too"
-    hint = "; where colour tells them, as plants or water, name --data.recolour 0 --data.hollow 0"
+    hint = "; where colour tells them, as with plants, name --data.recolour 0 --data.hollow 0"
     assert lines[1] == labels + shown + hint
     assert lines[2].startswith("images without labels: none")
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]

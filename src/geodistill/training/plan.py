@@ -209,7 +209,7 @@ def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
     if shown := [name for name in ways if getattr(recipe.data, name)]:
         line = f"{line}; objects are shown {' or '.join(ways[name] for name in shown)} too"
         flags = " ".join(f"--data.{name} 0" for name in shown)
-        return line if several else f"{line}; where colour tells them, as plants or water, name {flags}"
+        return line if several else f"{line}; where colour tells them, as with plants, name {flags}"
     return f"{line}; colours tell them apart and stay" if several and not recipe.network.style_noise else line
 
 

@@ -24,7 +24,7 @@ def number_objects(mask: NDArray[np.integer[Any]], counted: NDArray[np.bool_], g
         ``(H, W)``: from 1 in objects, 0 elsewhere.
     """
     numbers = np.zeros(mask.shape, np.int32)
-    for index in set(np.unique(mask[counted]).tolist()) - {ground}:
+    for index in np.setdiff1d(mask[counted], ground):
         _, parts = cv2.connectedComponents((counted & (mask == index)).astype(np.uint8))
         numbers = np.where(parts > 0, parts + numbers.max(), numbers)
     return numbers

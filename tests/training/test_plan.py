@@ -112,6 +112,28 @@ def test_colours_that_tell_several_classes_apart_are_left_as_they_are(town: Path
     assert lines[1].endswith("; objects are shown with the ground inside too")
 
 
+@pytest.mark.parametrize(("names", "what"), [
+    (("background", "vegetation"), "vegetation"),
+    (("other", "Tree crowns"), "Tree crowns"),
+    (("non-forest", "forest"), "non-forest, forest"),
+    (("rest", "LowVegetation"), "LowVegetation"),
+    (("rest", "LOW_SHRUBS"), "LOW_SHRUBS"),
+    (("rest", "greenhouse"), None),
+    (("street", "roofs"), None),
+    (("background", "water"), None),
+])  # fmt: skip
+def test_plants_keep_their_colours(town: Path, tmp_path: Path, names: tuple[str, str], what: str | None) -> None:
+    manifest = tmp_path / "plants.parquet"
+    replace(Manifest.load(town), legend=Legend(names)).save(manifest)
+    recipe, lines = plan_recipe("student", {"data.manifest": manifest})
+    kept = (recipe.network.style_noise, recipe.data.recolour, recipe.data.hollow) == (0, 0, 0)
+    assert kept == (what is not None)
+    assert lines[1].endswith("--data.hollow 0" if what is None else f"; colours tell {what} and stay")
+    asked = plan_recipe("student", {"data.manifest": manifest, "data.recolour": 1.0})
+    assert asked[0].data.recolour == 1.0
+    assert ("where colour tells them" in asked[1][1]) == (what is None)
+
+
 def test_what_the_user_asks_for_stays(town: Path, tmp_path: Path) -> None:
     world = write_world("class-weights", tmp_path, 0, train=2, test=1)
     flags = ["--data.manifest", str(world.manifest), "--losses.class_weights", "null"]

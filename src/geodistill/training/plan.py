@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ RARE = 0.05
 
 OBJECT_CLASSES = 2
 """Classes of a set that shows one kind of object: it, and all else."""
+
+PLANTS = re.compile(
+    "(?<![a-z])(bush|canop|crop|farmland|forest|grass|hedge|lawn|mangrove|meadow|orchard|palm|pasture|plant|shrub|tree"
+    "|vegetat|vineyard|weed|wood)",
+    re.IGNORECASE,
+)
+"""How words of classes begin whose colour is their own and not that of the place (docs/measured.md, "What colour
+tells")."""
 
 UNLABELLED_TERMS = {PSEUDO: 0.5}
 """Factors by which images without labels are learnt from a teacher, beside labels (docs/measured.md)."""
@@ -43,10 +52,10 @@ def plan_recipe(
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
     class is rare, classes are weighed. Style noise, recolouring and hollow objects are for sets of one kind of
-    object, which looks otherwise in other places; where there are several classes, colours tell one from another, and
-    all three are left out. An encoder that stands still or has no stages gets no style noise. Images without labels are
-    drawn where a teacher is named, and the student learns the teacher's classes on them unless the recipe already has a
-    term for that teacher. A short training warms up for a tenth of its steps.
+    object, which looks otherwise in other places; where colours tell several classes from one another, or plants from
+    all else, all three are left out. An encoder that stands still or has no stages gets no style noise. Images without
+    labels are drawn where a teacher is named, and the student learns the teacher's classes on them unless the recipe
+    already has a term for that teacher. A short training warms up for a tenth of its steps.
 
     What is chosen here is laid under the overrides: what they set stays.
 
@@ -109,14 +118,23 @@ def _choose_start(recipe: Recipe, missing: str | None) -> dict[str, Any]:
 
 
 def _choose_colours(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return objects as they are where there are several classes, and no style noise there or where it cannot be."""
-    if _has_several_classes(manifest):
+    """Return objects as they are where colours tell classes, and no style noise there or where it cannot be."""
+    if _colours_tell(manifest) is not None:
         return {"network.style_noise": 0.0, "data.recolour": 0.0, "data.hollow": 0.0}
     return {} if _no_style_noise(recipe) is None else {"network.style_noise": 0.0}
 
 
 def _has_several_classes(manifest: Manifest) -> bool:
     return manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES
+
+
+def _colours_tell(manifest: Manifest) -> str | None:
+    """Return what colours tell, if so: several classes from one another, or plants, by the names of classes."""
+    if _has_several_classes(manifest):
+        return "them apart"
+    names = () if manifest.legend is None else manifest.legend.names
+    plants = [name for name in names if PLANTS.search(re.sub("(?<=[a-z])(?=[A-Z])", " ", name))]
+    return listed(plants) if plants else None
 
 
 def _no_style_noise(recipe: Recipe) -> str | None:
@@ -188,7 +206,7 @@ def start_line(recipe: Recipe, missing: str | None = None) -> str:
 
 def _start_line(recipe: Recipe, manifest: Manifest, missing: str | None) -> str:
     line = start_line(recipe, missing)
-    needless = recipe.network.style_noise or _has_several_classes(manifest)
+    needless = recipe.network.style_noise or _colours_tell(manifest) is not None
     why_not = None if needless else _no_style_noise(recipe)
     return line if why_not is None else f"{line}; no style noise, {why_not}"
 
@@ -204,13 +222,13 @@ def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
         line = f"{line}, of which {few}: rare classes count more"
     else:
         line = f"{line}, {few}: all pixels count alike"
-    several = _has_several_classes(manifest)
+    by_colour = _colours_tell(manifest)
     ways = {"recolour": "in other colours", "hollow": "with the ground inside"}
     if shown := [name for name in ways if getattr(recipe.data, name)]:
         line = f"{line}; objects are shown {' or '.join(ways[name] for name in shown)} too"
         flags = " ".join(f"--data.{name} 0" for name in shown)
-        return line if several else f"{line}; where colour tells them, as with plants, name {flags}"
-    return f"{line}; colours tell them apart and stay" if several and not recipe.network.style_noise else line
+        return line if by_colour is not None else f"{line}; where colour tells them, as with plants, name {flags}"
+    return line if by_colour is None or recipe.network.style_noise else f"{line}; colours tell {by_colour} and stay"
 
 
 def _teacher_line(recipe: Recipe, manifest: Manifest) -> str:

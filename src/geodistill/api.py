@@ -177,7 +177,7 @@ def fit(
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
-    from geodistill.training.plan import plan_recipe
+    from geodistill.training.student_plan import plan_recipe
 
     if isinstance(data, DataModule):
         planned, lines = plan_recipe(recipe, settings or {}, data.manifest)

@@ -36,7 +36,7 @@ def test_student_starts_at_random_where_no_weights_are_to_be_had(
         asked.append(recipe)
         raise TrainedError
 
-    monkeypatch.setattr("geodistill.training.plan.build_encoder", nowhere)
+    monkeypatch.setattr("geodistill.training.student_plan.build_encoder", nowhere)
     monkeypatch.setattr("geodistill.training.fit.fit", begin)
     write_town(tmp_path / "town", count=2)
     manifest = tmp_path / "manifest.parquet"

@@ -21,12 +21,12 @@ from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.evaluation.evaluate import place_counts
 from geodistill.evaluation.verdict import ArmRun
 from geodistill.methods.schema import Recipe
-from geodistill.training import arms, plan
+from geodistill.training import arms, student_plan
 from geodistill.training.arms import ArmsOptions, compare_arms, seconds_before
 from geodistill.training.fit import FitResult
 from geodistill.training.folder import prepare_run
-from geodistill.training.plan import plan_recipe
 from geodistill.training.recipe import load_recipe
+from geodistill.training.student_plan import plan_recipe
 from towns import LEGEND, write_town
 
 ARMS = ("slow", "fast")
@@ -177,7 +177,7 @@ def test_a_finished_arm_that_an_earlier_version_planned_otherwise_is_taken_as_it
         (run / "segmenter").mkdir()
         return FitResult(run / "segmenter", 0.5, 2, 2, 0.25)
 
-    monkeypatch.setattr(plan, "_missing_weights", lambda recipe: "weights")
+    monkeypatch.setattr(student_plan, "_missing_weights", lambda recipe: "weights")
     monkeypatch.setattr(arms, "fit", fitted)
     monkeypatch.setattr(arms, "place_counts", lambda *arguments: {"here": np.eye(2, dtype=np.int64)})
     monkeypatch.setattr("geodistill.training.folder.changed_input", lambda *_: None)
@@ -213,7 +213,7 @@ def test_an_arm_is_planned_for_the_budget_as_fit_plans_it(
     town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: dict[str, Any]
 ) -> None:
     """Without ``steps`` the budget is that of the first arm, which has 2."""
-    monkeypatch.setattr(plan, "_missing_weights", lambda recipe: "weights")
+    monkeypatch.setattr(student_plan, "_missing_weights", lambda recipe: "weights")
     asked: list[Recipe] = []
 
     def trained(recipe: Recipe, run: Path, seed: int, *_: object) -> ArmRun:

@@ -64,7 +64,7 @@ def fit(argv: Sequence[str]) -> None:
     elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     if is_planned(config):
-        from geodistill.training.plan import plan_recipe
+        from geodistill.training.student_plan import plan_recipe
 
         recipe, lines = plan_recipe(config, overrides)
     if args.report:
@@ -108,7 +108,7 @@ def _print_recipe(config: str | None, overrides: Sequence[str]) -> None:
 
     recipe = load_recipe(config, overrides, idle=True)
     if recipe.data.manifest and Path(recipe.data.manifest).is_file():
-        from geodistill.training.plan import plan_recipe
+        from geodistill.training.student_plan import plan_recipe
 
         recipe, _ = plan_recipe(config, overrides)
     else:

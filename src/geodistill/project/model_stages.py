@@ -50,7 +50,7 @@ def stage_recipe(job: StageJob) -> tuple[Recipe, list[str]]:
     Raises:
         RecipeError: A value cannot be used.
     """
-    from geodistill.training.plan import accelerator_of, plan_recipe
+    from geodistill.training.student_plan import accelerator_of, plan_recipe
 
     project, stage = job.project, job.plan.stage
     recipe = resolved_recipe(project, stage, job.fingerprints)

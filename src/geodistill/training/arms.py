@@ -24,8 +24,8 @@ from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.batch_size import with_batch_size
 from geodistill.training.fit import fit, open_data
-from geodistill.training.plan import accelerator_of, plan_recipe, start_line
 from geodistill.training.recipe import load_recipe
+from geodistill.training.student_plan import accelerator_of, plan_recipe, start_line
 from geodistill.training.trainer import check_accelerator
 
 

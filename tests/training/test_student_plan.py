@@ -14,8 +14,8 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.spec import Legend
-from geodistill.training import plan
-from geodistill.training.plan import plan_recipe
+from geodistill.training import student_plan
+from geodistill.training.student_plan import plan_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*arguments: object) -> None:
         raise ArtifactError("weights that are not there", "some")
 
-    monkeypatch.setattr(plan, "build_encoder", absent)
+    monkeypatch.setattr(student_plan, "build_encoder", absent)
 
 
 def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Path) -> None:
@@ -44,7 +44,7 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
 
 
 def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "build_encoder", lambda *arguments: None)
+    monkeypatch.setattr(student_plan, "build_encoder", lambda *arguments: None)
     recipe, lines = plan_recipe("student", {"data.manifest": town})
     assert recipe.network.encoder_weights == "pretrained"
     assert recipe.optimizer.encoder_lr is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,13 @@ def plan_recipe(
     if manifest is None:
         recipe.data.check()
         manifest = Manifest.load(recipe.data.manifest)
-    missing = _missing_weights(recipe)
+    facts = _gather_facts(recipe, manifest)
     asked = as_flags(overrides) if isinstance(overrides, Mapping) else overrides
-    chosen = _choose_start(recipe, missing) | _choose_colours(recipe, manifest) | _choose_data(recipe, manifest)
+    chosen = _choose_start(recipe, facts) | _choose_colours(facts) | _choose_data(recipe, facts)
     recipe = load_recipe(config, [*as_flags(chosen), *asked], idle=True)
-    chosen |= _choose_terms(recipe, manifest)
+    chosen |= _choose_terms(recipe, facts)
     recipe = load_recipe(config, [*as_flags(chosen), *asked])
-    lines = [_start_line(recipe, manifest, missing), _labels_line(recipe, manifest)]
-    return recipe, [*lines, _teacher_line(recipe, manifest), _steps_line(recipe, manifest)]
+    return recipe, [line(recipe, facts) for line in (_start_line, _labels_line, _teacher_line, _steps_line)]
 
 
 def accelerator_of(device: str) -> dict[str, str]:
@@ -97,8 +97,38 @@ def accelerator_of(device: str) -> dict[str, str]:
     return {} if device == "auto" else {"trainer.accelerator": resolve_device(device).type}
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What there is to learn from, which settings and sentences depend on.
+
+    Attributes:
+        manifest: The data.
+        missing: What is missing where pretrained weights are asked for and not available.
+        several: Whether the set shows more than one kind of object.
+        by_colour: What colours tell, if so: several classes from one another, or plants, by the names of classes.
+        no_noise: Why the encoder cannot have style noise, if so.
+        rare: Names of rare classes.
+    """
+
+    manifest: Manifest
+    missing: str | None
+    several: bool
+    by_colour: str | None
+    no_noise: str | None
+    rare: list[str]
+
+
+def _gather_facts(recipe: Recipe, manifest: Manifest) -> _Facts:
+    names = () if manifest.legend is None else manifest.legend.names
+    several = len(names) > OBJECT_CLASSES
+    plants = [name for name in names if PLANTS.search(re.sub("(?<=[a-z])(?=[A-Z])", " ", name))]
+    by_colour = "them apart" if several else listed(plants) if plants else None
+    counts = () if manifest.statistics is None else manifest.statistics.class_pixels.get("train", ())
+    rare = [name for name, count in zip(names, counts, strict=False) if 0 < count < RARE * sum(counts)]
+    return _Facts(manifest, _missing_weights(recipe), several, by_colour, _no_style_noise(recipe), rare)
+
+
 def _missing_weights(recipe: Recipe) -> str | None:
-    """Return what is missing where pretrained weights are asked for and not available."""
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
     try:
@@ -108,47 +138,33 @@ def _missing_weights(recipe: Recipe) -> str | None:
     return None
 
 
-def _choose_start(recipe: Recipe, missing: str | None) -> dict[str, Any]:
-    """Return no weights where there are none, and a rate for all where the encoder starts at random."""
-    if recipe.init is not None:
-        return {"network.encoder_weights": None}  # those of that model
-    if recipe.network.encoder_weights is None:
-        return {"optimizer.encoder_lr": None}
-    return {} if missing is None else {"network.encoder_weights": None, "optimizer.encoder_lr": None}
-
-
-def _choose_colours(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return objects as they are where colours tell classes, and no style noise there or where it cannot be."""
-    if _colours_tell(manifest) is not None:
-        return {"network.style_noise": 0.0, "data.recolour": 0.0, "data.hollow": 0.0}
-    return {} if _no_style_noise(recipe) is None else {"network.style_noise": 0.0}
-
-
-def _has_several_classes(manifest: Manifest) -> bool:
-    return manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES
-
-
-def _colours_tell(manifest: Manifest) -> str | None:
-    """Return what colours tell, if so: several classes from one another, or plants, by the names of classes."""
-    if _has_several_classes(manifest):
-        return "them apart"
-    names = () if manifest.legend is None else manifest.legend.names
-    plants = [name for name in names if PLANTS.search(re.sub("(?<=[a-z])(?=[A-Z])", " ", name))]
-    return listed(plants) if plants else None
-
-
 def _no_style_noise(recipe: Recipe) -> str | None:
-    """Return why an encoder cannot have style noise, if so."""
     if recipe.network.frozen_encoder:
         return "as it stands still"
     takes = load("geodistill.nn.style_noise:takes_style_noise")
     return None if takes(recipe.network.encoder) else "for want of stages"
 
 
-def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+def _choose_start(recipe: Recipe, facts: _Facts) -> dict[str, Any]:
+    """Return no weights where there are none, and a rate for all where the encoder starts at random."""
+    if recipe.init is not None:
+        return {"network.encoder_weights": None}  # those of that model
+    if recipe.network.encoder_weights is None:
+        return {"optimizer.encoder_lr": None}
+    return {} if facts.missing is None else {"network.encoder_weights": None, "optimizer.encoder_lr": None}
+
+
+def _choose_colours(facts: _Facts) -> dict[str, Any]:
+    """Return objects as they are where colours tell classes, and no style noise there or where it cannot be."""
+    if facts.by_colour is not None:
+        return {"network.style_noise": 0.0, "data.recolour": 0.0, "data.hollow": 0.0}
+    return {} if facts.no_noise is None else {"network.style_noise": 0.0}
+
+
+def _choose_data(recipe: Recipe, facts: _Facts) -> dict[str, Any]:
     """Return weights for rare classes, images for a teacher, no calibration without val, and a warm-up that ends."""
-    chosen: dict[str, Any] = {}
-    if _rare_classes(manifest) and recipe.losses.weights.get("ce") != 0:
+    chosen, manifest = dict[str, Any](), facts.manifest
+    if facts.rare and recipe.losses.weights.get("ce") != 0:
         chosen["losses.class_weights"] = "auto"
     if _teachers(recipe) and recipe.data.unlabelled is None and recipe.data.manifest and manifest.rows("unlabelled"):
         chosen["data.unlabelled"] = recipe.data.manifest
@@ -159,19 +175,13 @@ def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     return chosen
 
 
-def _rare_classes(manifest: Manifest) -> list[str]:
-    statistics, names = manifest.statistics, () if manifest.legend is None else manifest.legend.names
-    counts = () if statistics is None else statistics.class_pixels.get("train", ())
-    return [name for name, count in zip(names, counts, strict=False) if 0 < count < RARE * sum(counts)]
-
-
 def _teachers(recipe: Recipe) -> list[str]:
     """Return what the recipe's teachers are called."""
     teachers = [*([] if recipe.teacher is None else [recipe.teacher]), *recipe.teachers.values()]
     return [", ".join(teacher.segmenters) or teacher.encoder for teacher in teachers]
 
 
-def _choose_terms(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+def _choose_terms(recipe: Recipe, facts: _Facts) -> dict[str, Any]:
     """Return loss terms for the teacher where the recipe names none.
 
     The student does not teach itself unless it is asked to: with few labels its errors become labels too.
@@ -185,8 +195,7 @@ def _choose_terms(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     if recipe.data.unlabelled is None:
         if OWN_STUDENT in segmenters:
             return {}  # there is nothing that it could tell itself
-        several = _has_several_classes(manifest)
-        terms = {name: factor for name, factor in LABELLED_TERMS.items() if several or name != "dist_inter"}
+        terms = {name: factor for name, factor in LABELLED_TERMS.items() if facts.several or name != "dist_inter"}
     return {f"losses.weights.{name}": factor for name, factor in terms.items()}
 
 
@@ -204,17 +213,16 @@ def start_line(recipe: Recipe, missing: str | None = None) -> str:
     return f"start: {encoder} from {weights}"
 
 
-def _start_line(recipe: Recipe, manifest: Manifest, missing: str | None) -> str:
-    line = start_line(recipe, missing)
-    needless = recipe.network.style_noise or _colours_tell(manifest) is not None
-    why_not = None if needless else _no_style_noise(recipe)
-    return line if why_not is None else f"{line}; no style noise, {why_not}"
+def _start_line(recipe: Recipe, facts: _Facts) -> str:
+    line = start_line(recipe, facts.missing)
+    needless = recipe.network.style_noise or facts.by_colour is not None
+    return line if needless or facts.no_noise is None else f"{line}; no style noise, {facts.no_noise}"
 
 
-def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
-    images = sum(row.mask is not None for row in manifest.rows("train"))
-    classes = 0 if manifest.legend is None else len(manifest.legend)
-    line, rare = f"labels: {images:,} training images of {classes} classes", _rare_classes(manifest)
+def _labels_line(recipe: Recipe, facts: _Facts) -> str:
+    images = sum(row.mask is not None for row in facts.manifest.rows("train"))
+    classes = 0 if facts.manifest.legend is None else len(facts.manifest.legend)
+    line, rare = f"labels: {images:,} training images of {classes} classes", facts.rare
     few = f"{listed(rare) if rare else 'none'} below {100 * RARE:.0f} % of the pixels"
     if recipe.losses.class_weights != ("auto" if rare else None):
         line = f"{line}, {few}: weighed as asked"
@@ -222,17 +230,17 @@ def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
         line = f"{line}, of which {few}: rare classes count more"
     else:
         line = f"{line}, {few}: all pixels count alike"
-    by_colour = _colours_tell(manifest)
     ways = {"recolour": "in other colours", "hollow": "with the ground inside"}
     if shown := [name for name in ways if getattr(recipe.data, name)]:
         line = f"{line}; objects are shown {' or '.join(ways[name] for name in shown)} too"
         flags = " ".join(f"--data.{name} 0" for name in shown)
-        return line if by_colour is not None else f"{line}; where colour tells them, as with plants, name {flags}"
-    return line if by_colour is None or recipe.network.style_noise else f"{line}; colours tell {by_colour} and stay"
+        return line if facts.by_colour is not None else f"{line}; where colour tells them, as with plants, name {flags}"
+    kept = facts.by_colour is not None and not recipe.network.style_noise
+    return f"{line}; colours tell {facts.by_colour} and stay" if kept else line
 
 
-def _teacher_line(recipe: Recipe, manifest: Manifest) -> str:
-    images, teachers = len(manifest.rows("unlabelled")), ", ".join(_teachers(recipe))
+def _teacher_line(recipe: Recipe, facts: _Facts) -> str:
+    images, teachers = len(facts.manifest.rows("unlabelled")), ", ".join(_teachers(recipe))
     if not teachers and not images and recipe.data.unlabelled is None:
         return "images without labels: none; with a teacher they can be learnt from too"
     if not teachers:
@@ -245,8 +253,8 @@ def _teacher_line(recipe: Recipe, manifest: Manifest) -> str:
     )
 
 
-def _steps_line(recipe: Recipe, manifest: Manifest) -> str:
-    trainer, data, images = recipe.trainer, recipe.data, len(manifest.rows("val"))
+def _steps_line(recipe: Recipe, facts: _Facts) -> str:
+    trainer, data, images = recipe.trainer, recipe.data, len(facts.manifest.rows("val"))
     averaged = trainer.ema is not None or trainer.average_last is not None
     if images:
         better = "the better of the weights and their average" if averaged else "the best weights"

@@ -206,7 +206,7 @@ def _fit(recipe: str, keys: dict[str, object], run: Path, seed: int) -> None:
     fit(load_recipe(recipe, [*flags, f"--trainer.seed={seed}", "--trainer.accelerator=cpu"]), run)
 
 
-def draw_picture(out: Path, side: int = 420) -> None:
+def draw_picture(out: Path) -> None:
     """Write ``demo.png``: the middle of the scene, its truth, both students' maps, and the legend below."""
     alone = Segmenter.load(out / "student_labels_alone").predict(out / "scene.tif", options=NATIVE)
     height, width = alone.shape
@@ -217,4 +217,4 @@ def draw_picture(out: Path, side: int = 420) -> None:
             panels.append(LEGEND.paint(raster.read_labels(window)[0][0]) if panels else to_rgb(raster.read(window)[0]))
     panels.insert(2, LEGEND.paint(alone.classes[window.slices]))
     titles = ("scene", "truth", "student, labels alone", "student, taught")
-    panel_grid([panels], titles, LEGEND, out / "demo.png", side)
+    panel_grid([panels], titles, LEGEND, out / "demo.png", side=420)

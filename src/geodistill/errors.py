@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as `printable` and on one line, for pictures and progress lines."""
+    """Return ``text`` as `printable` and on one line, for pictures, model cards and progress lines."""
     return " ".join(printable(text).split())
 
 

@@ -258,19 +258,19 @@ def _refuse_large(value: Any, most: int) -> None:
         waiting.extend((child, depth + 1) for child in children)
 
 
-def bounded(batches: Iterable[Any], source: Path | str, error: type[GeodistillError] = DataError) -> list[Any]:
+def bounded(batches: Iterable[Any], source: Path | str) -> list[Any]:
     """Return the rows of a Parquet file as pyarrow's record batches, read `TABLE_ROWS` at a time.
 
     A file of a few bytes may hold one long text and name it in each of millions of rows.
 
     Raises:
-        GeodistillError: The rows take more than `TABLE_BYTES` and `ROW_BYTES` for each.
+        DataError: The rows take more than `TABLE_BYTES` and `ROW_BYTES` for each.
     """
     kept, size, rows = list[Any](), 0.0, 0
     for batch in batches:
         size, rows = size + sum(map(_written_out, batch.columns)), rows + batch.num_rows
         if size > TABLE_BYTES + ROW_BYTES * rows:
-            raise error(f"{source} has rows of {size / rows:.3g} bytes", f"at most {ROW_BYTES} bytes per row")
+            raise DataError(f"{source} has rows of {size / rows:.3g} bytes", f"at most {ROW_BYTES} bytes per row")
         kept.append(batch)
     return kept
 
@@ -291,17 +291,11 @@ class Answer(Protocol):
         ...
 
 
-def read_answer(
-    answer: Answer,
-    source: str,
-    limit: int = SETTINGS_BYTES,
-    seconds: float = 120,
-    error: type[GeodistillError] = DataError,
-) -> bytes:
+def read_answer(answer: Answer, source: str, limit: int = SETTINGS_BYTES, seconds: float = 120) -> bytes:
     """Return the whole answer of a service, bounded in size and time.
 
     Raises:
-        GeodistillError: It breaks off, is larger than ``limit`` bytes, or is still coming after ``seconds``.
+        DataError: It breaks off, is larger than ``limit`` bytes, or is still coming after ``seconds``.
     """
     parts, size, end = [], 0, time.monotonic() + seconds
     # What has come, where the answer can give it: to wait for a whole part of one that drips could take days.
@@ -311,11 +305,11 @@ def read_answer(
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise error(f"{source} answers with more than {limit} bytes", f"at most {limit} bytes")
+                raise DataError(f"{source} answers with more than {limit} bytes", f"at most {limit} bytes")
             if time.monotonic() > end:
-                raise error(f"{source} is still answering after {seconds:g} seconds", "an answer within that time")
+                raise DataError(f"{source} is still answering after {seconds:g} seconds", "an answer within that time")
     except (OSError, ValueError, HTTPException) as reason:
-        raise error(f"{source} breaks off ({_reason(reason)})", "a whole answer") from reason
+        raise DataError(f"{source} breaks off ({_reason(reason)})", "a whole answer") from reason
     return b"".join(parts)
 
 

@@ -11,7 +11,7 @@ from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.method import METHODS
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_files, recipe_keys
 
 
 @pytest.mark.slow
@@ -276,3 +276,23 @@ def test_a_mistake_in_a_nested_setting_names_the_key_and_its_neighbours() -> Non
     with pytest.raises(UnknownNameError, match=r"unknown recipe key 'trainer\.max_stepz'.*trainer\.max_steps"):
         load_recipe("student", {"trainer": {"max_stepz": 3}})
     assert load_recipe("ktda-folder", {"trainer": {"max_steps": 3}}).trainer.max_steps == 3
+
+
+def test_files_that_a_recipe_names_by_key_and_what_they_are() -> None:
+    values = {
+        "data.manifests": ["a.parquet", "", "b.parquet"],
+        "data.unlabelled": None,
+        "data.crop": 64,
+        "teacher.segmenter": ["student", "runs/teacher"],
+        "teachers.old.segmenter": "student",  # the student itself, and no folder
+        "network.encoder": "resnet18",
+        "text.encoder": "bert",
+        "losses.weights": {},
+    }
+    assert list(recipe_files(values)) == [
+        ("data.manifests", "a.parquet", "manifest"),
+        ("data.manifests", "b.parquet", "manifest"),
+        ("teacher.segmenter", "student", "model"),
+        ("teacher.segmenter", "runs/teacher", "model"),
+        ("text.encoder", "bert", "model"),
+    ]

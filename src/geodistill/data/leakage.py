@@ -21,6 +21,9 @@ from geodistill.raster.ground import Ground, outline_in_degrees
 SHRUNK = 256
 """Images are read at about this size for their fingerprint."""
 
+_SHOWN = 5
+"""Pairs of each kind that the text names."""
+
 
 @dataclass(frozen=True)
 class Leak:
@@ -62,7 +65,7 @@ def fingerprint(image: NDArray[Any]) -> int:
     return int(np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0])
 
 
-def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> str:
+def format_leaks(leaks: Sequence[Leak], manifest: Manifest) -> str:
     """Write leaks as the text that ``data leakage`` prints."""
     counts = Counter(row.split for row in manifest.entries)
     lines = []
@@ -72,8 +75,8 @@ def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> s
                    if split == "test"}  # fmt: skip
         share = f" ({len(touched)} of {counts['test']} test images)" if counts["test"] else ""
         lines.append(f"{len(of_kind)} pairs of different splits {what}{share}")
-        lines += [f"  {k.splits[0]} {k.first} | {k.splits[1]} {k.second} ({k.amount:.3g})" for k in of_kind[:shown]]
-        lines += [f"  ... and {len(of_kind) - shown} more"] if len(of_kind) > shown else []
+        lines += [f"  {k.splits[0]} {k.first} | {k.splits[1]} {k.second} ({k.amount:.3g})" for k in of_kind[:_SHOWN]]
+        lines += [f"  ... and {len(of_kind) - _SHOWN} more"] if len(of_kind) > _SHOWN else []
     if leaks:
         lines.append("scores on such images are too good: divide by group, block or site")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.description import network_words
-from geodistill.errors import DataError, printable
+from geodistill.errors import DataError, one_line
 from geodistill.reading import read_object, well_formed
 from geodistill.segmenter import Segmenter
 from geodistill.spec import hexadecimal
@@ -36,18 +36,13 @@ def known_scores(segmenter: Segmenter, measured: Mapping[str, float]) -> dict[st
     """Return the scores that training left in a model and those measured later; shares in 0..1."""
     stored: Mapping[str, Any] = segmenter.provenance.get("scores") or {}
     numbers = {name: value for name, value in stored.items() if isinstance(value, int | float)}
-    finite = {plain(str(name)): float(value) for name, value in numbers.items() if math.isfinite(value)}
+    finite = {one_line(str(name)): float(value) for name, value in numbers.items() if math.isfinite(value)}
     return finite | dict(measured)
-
-
-def plain(text: str) -> str:
-    """Return text on one line, without control characters and lone surrogates."""
-    return " ".join(printable(text).split())
 
 
 def markdown(text: str) -> str:
     """Return text that Markdown and HTML show as it is: on one line, no markup, no link, no further cell."""
-    marked = re.sub(r"[\\`*_{}\[\]()#!|~:@$]", r"\\\g<0>", plain(text))
+    marked = re.sub(r"[\\`*_{}\[\]()#!|~:@$]", r"\\\g<0>", one_line(text))
     return escape(marked.replace("www.", "www\\."), quote=False)
 
 
@@ -58,7 +53,7 @@ def origin(segmenter: Segmenter) -> dict[str, Any]:
     manifest = provenance.get("manifest")
     known = {
         "method": recipe.get("method") if recipe else None,
-        "data": plain(Path(str(manifest)).name) if manifest else None,
+        "data": one_line(Path(str(manifest)).name) if manifest else None,
         "steps": provenance.get("step"),
         "versions": provenance.get("versions"),
     }

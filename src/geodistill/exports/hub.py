@@ -8,8 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from geodistill.errors import OutputError
-from geodistill.exports.card import card_text, describe_network, known_scores, origin, plain
+from geodistill.errors import OutputError, one_line
+from geodistill.exports.card import card_text, describe_network, known_scores, origin
 from geodistill.exports.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path, sha256_of
 from geodistill.reading import read_object
@@ -33,7 +33,7 @@ def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path
     """
     folder = model_folder(path, KIND)
     _refuse_edited(folder)
-    name = plain(folder.name)
+    name = one_line(folder.name)
     scores = known_scores(segmenter, options.scores)
     header = ModelCardData(
         library_name="geodistill",
@@ -75,10 +75,10 @@ def _refuse_edited(folder: Path) -> None:
 
 def _config(segmenter: Segmenter) -> dict[str, Any]:
     """Return what the Hub's readers look for beside weights; geodistill itself reads ``segmenter.json`` alone."""
-    names = {str(index): plain(name) for index, name in enumerate(segmenter.spec.legend.names)}
+    names = {str(index): one_line(name) for index, name in enumerate(segmenter.spec.legend.names)}
     return {
         "library_name": "geodistill",
-        "architecture": plain(describe_network(segmenter)),
+        "architecture": one_line(describe_network(segmenter)),
         "id2label": names,
         "num_channels": segmenter.spec.channels,
         "image_size": segmenter.tile,

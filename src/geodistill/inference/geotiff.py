@@ -45,7 +45,7 @@ _ROWS = 128
 _SPARE = 2**20
 """Bytes that must stay free on the disk beside what is about to be written."""
 
-CONFIDENCES = ("before", "after")
+DATE_BANDS = ("before", "after")
 """Bands behind the first one of a map of changes' confidence."""
 
 _GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
@@ -254,7 +254,7 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         **info.tags,
     )
     file.nodata = IGNORE_INDEX if layer.dtype == "uint8" else float("nan")
-    file.descriptions = (*band_names(layer.name, names), *CONFIDENCES)[: layer.bands]
+    file.descriptions = (*band_names(layer.name, names), *DATE_BANDS)[: layer.bands]
     if layer.name == "classes":
         table = {index: (*colour, 255) for index, colour in enumerate(legend.colours)}
         file.write_colormap(1, {**dict.fromkeys(range(256), (0, 0, 0, 255)), **table, IGNORE_INDEX: (0, 0, 0, 0)})

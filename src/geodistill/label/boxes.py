@@ -173,15 +173,19 @@ def rotated(x: float, y: float, width: float, height: float, angle: float) -> ND
     return np.array((x, y)) + np.stack((-along - across, along - across, along + across, across - along))
 
 
-def kind_of_corners(corners: NDArray[np.float64], tolerance: float = 1e-3) -> Kind:
+_UPRIGHT = 1e-3
+"""Pixels by which corners may miss the edges of a horizontal box."""
+
+
+def kind_of_corners(corners: NDArray[np.float64]) -> Kind:
     """Tell a horizontal box from an oriented one by its four corners ``(4, 2)``, in any order, in pixels."""
     # Plain numbers: for four corners numpy would take ten times as long, and there may be 100,000 boxes.
     xs, ys = corners.T.tolist()
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
     touched = set()
     for x, y in zip(xs, ys, strict=True):
-        at_left, at_top = x - left <= tolerance, y - top <= tolerance
-        if not (at_left or right - x <= tolerance) or not (at_top or bottom - y <= tolerance):
+        at_left, at_top = x - left <= _UPRIGHT, y - top <= _UPRIGHT
+        if not (at_left or right - x <= _UPRIGHT) or not (at_top or bottom - y <= _UPRIGHT):
             return "rbox"
         touched.add((at_left, at_top))
     return "hbox" if len(touched) == 4 else "rbox"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from geodistill.data.manifest import Row
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError, check_name
-from geodistill.lazy import choose
+from geodistill.lazy import choose, load
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.output import SegmentationOutput
@@ -245,6 +245,25 @@ def find_method(name: str) -> MethodPlug:
     """
     plug: MethodPlug = choose("method", name, METHODS)
     return plug
+
+
+def choose_preset(
+    flags: Mapping[str, str], data: Mapping[str, Any], blocks: Mapping[str, Any], plug: MethodPlug, method: str
+) -> str:
+    """Return the preset's name.
+
+    Raises:
+        RecipeError: A flag asks for a preset that neither the method nor the file says anything of.
+        UnknownNameError: There is no such preset.
+    """
+    known = dict.fromkeys([*get_args(load("geodistill.methods.schema:Preset")), *plug.presets])
+    preset = str(flags.get("preset", data.get("preset", "coherent")))
+    for name in (*blocks, preset):
+        check_name("preset", name, known)
+    valued = dict.fromkeys(["coherent", *plug.presets, *blocks])
+    if "preset" in flags and preset not in valued:
+        raise RecipeError(f"preset {preset} of method {method}, which has no values for it", f"{', '.join(valued)}")
+    return preset
 
 
 def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:

@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.weighting import Weighting
 
+_MOMENTUM = 0.9
+"""Of the norms' moving averages."""
+
+_MOST = 100.0
+"""Largest change of a factor up or down from its base."""
+
 
 class GradientBalance(Weighting):
     """Each term's gradient norm on the shared parameters is brought to the share that its base factor asks for.
@@ -21,16 +27,14 @@ class GradientBalance(Weighting):
     Args:
         names: As for `Weighting`.
         every: Steps between two measurements; each costs a backward pass a term as far as the shared parameters.
-        momentum: Of the moving average.
-        most: Largest change of a factor up or down from its base.
     """
 
     norms: Tensor
     calls: Tensor
 
-    def __init__(self, names: Sequence[str], every: int = 1, momentum: float = 0.9, most: float = 100.0) -> None:
+    def __init__(self, names: Sequence[str], every: int = 1) -> None:
         super().__init__(names)
-        self.every, self.momentum, self.most = every, momentum, most
+        self.every = every
         self.register_buffer("norms", torch.zeros(len(self.names)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
@@ -47,9 +51,7 @@ class GradientBalance(Weighting):
         weight = sum(base[name] for name in measured)
         level = sum(base[name] * norm for name, norm in measured.items()) / weight if weight else 0.0
         factors = {
-            name: base[name] * min(max(level / measured[name], 1 / self.most), self.most)
-            if name in measured
-            else base[name]
+            name: base[name] * min(max(level / measured[name], 1 / _MOST), _MOST) if name in measured else base[name]
             for name in terms
         }
         return weighted_sum(terms, factors), {name: torch.tensor(factor) for name, factor in factors.items()}
@@ -62,5 +64,5 @@ class GradientBalance(Weighting):
             torch.distributed.all_reduce(new)
             new /= torch.distributed.get_world_size()
         new = torch.where(new.isfinite(), new, 0.0)
-        averaged = torch.where(self.norms > 0, self.momentum * self.norms + (1 - self.momentum) * new, new)
+        averaged = torch.where(self.norms > 0, _MOMENTUM * self.norms + (1 - _MOMENTUM) * new, new)
         self.norms.copy_(torch.where(new > 0, averaged, self.norms))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from geodistill.files import stored_in
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints, visible_files
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, is_hub_id, typed_values
-from geodistill.project.stage_recipe import names_file, resolved_recipe
+from geodistill.project.stage_recipe import resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types, kind_of
 from geodistill.project.wiring import SIGN, WiredStage
 from geodistill.reading import ANNOTATION_BYTES, read_bytes
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
+from geodistill.training.recipe import recipe_files, texts_of
 
 _BESIDES = re.compile(r"\+[0-9a-f]+")
 """What a fingerprint has behind that of a file, where the file rests on others: a + and their digest."""
@@ -35,6 +35,9 @@ _STATISTICS = re.compile(
     rb'<MDI key="STATISTICS_\w+">[^<]*</MDI>|<Histograms>(?:[^<]|<(?!/?Histograms>))*+</Histograms>'
 )
 """What viewers write into the ``.aux.xml`` beside an image that they show; it alters no pixel."""
+
+_ROLES = {"data": "manifest", "int8": "manifest", "segmenter": "model", "model": "model", "scenes": "scenes"}
+"""What keys of stages that train nothing name; all others any file or folder."""
 
 _TOGETHER = 5000
 """Files whose sources are looked up in one go."""
@@ -122,16 +125,16 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
         return KeyParts(entry.name, kind.version, {"given": entry.given}, {}, files)
     if kind.is_fit:
         settings = resolved_recipe(project, stage, fingerprints)
-        places = {key: value for key, value in settings.items() if names_file(key)}
+        named = recipe_files(settings)
     else:
         settings = _resolved(entry.kind, stage.settings)
         if kind.check:
             load(kind.check)(project, stage.settings)
-        dotted_settings = dotted(stage.settings)
-        places = {key: value for key, value in dotted_settings.items() if key.rpartition(".")[2] in kind.files}
+        named = _named(stage.settings, kind.files)
     files = {}
-    for key, name in _named(places):
-        if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
+    for _, name, role in named:
+        # Other stages' results are no files from outside.
+        if not name.startswith(SIGN) and (digest := _fingerprint(project, entry, role, name, fingerprints)):
             files[name] = digest
     if kind.beside and (places_beside := load(kind.beside[1])(project, stage.settings)) is not None:
         files[kind.beside[0]] = "-".join(_of_files(place, fingerprints) for place in places_beside) or "none"
@@ -139,16 +142,13 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
     return KeyParts(entry.name, kind.version, settings, needs, files)
 
 
-def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each key with each of the files that it names; other stages' results are none."""
-    for key, value in places.items():
-        if is_own_student(key, value):
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            if key == "segmenter" and isinstance(item, str):  # of labels: sam2:DIR
-                item = item.partition(":")[2]
-            if isinstance(item, str) and item and not item.startswith(SIGN):
-                yield key, item
+def _named(settings: Mapping[str, Any], files: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what a stage that trains nothing names as `recipe_files` does, by the last parts of its ``files`` keys."""
+    for key, value in dotted(settings).items():
+        name = key.rpartition(".")[2]
+        for text in texts_of(value) if name in files else ():
+            if place := text.partition(":")[2] if key == "segmenter" else text:  # of labels: sam2:DIR
+                yield key, place, _ROLES.get(name, "file")
 
 
 def _resolved(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,23 +166,22 @@ def _default(option: Field[Any]) -> Any:
     return None if option.default_factory is MISSING else option.default_factory()
 
 
-def _fingerprint(project: ProjectFile, entry: StageEntry, key: str, name: str, fingerprints: Fingerprints) -> str:
+def _fingerprint(project: ProjectFile, entry: StageEntry, role: str, name: str, fingerprints: Fingerprints) -> str:
     """Return the fingerprint of what a key names; empty for an address, and where it may be the name of a model.
 
     Raises:
         DataError: It is not there.
     """
     path = Path(project.resolve(name))
-    is_model = key in (*MODEL_KEYS, "encoder", "model")
     if not path.exists():
-        if is_model or is_address(name):
+        if role == "model" or is_address(name):
             return ""
         raise DataError(f"{project.path}, {entry.name}: {path} is not there", "a file or folder", "name one that is")
-    if key in (*MANIFEST_KEYS, "data", "int8"):
+    if role == "manifest":
         return _of_manifest(path, fingerprints)
-    if is_model:
+    if role == "model":
         return _of_model(path, fingerprints)
-    return _of_scenes(path, fingerprints) if key == "scenes" else _of_files(path, fingerprints)
+    return _of_scenes(path, fingerprints) if role == "scenes" else _of_files(path, fingerprints)
 
 
 def _of_files(path: Path, fingerprints: Fingerprints) -> str:

@@ -14,7 +14,7 @@ from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile, dotted
 from geodistill.project.stage_table import key_types
 from geodistill.project.wiring import SIGN, WiredStage, recipe_file
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student, recipe_text
+from geodistill.training.recipe import is_own_student, recipe_text, role_of
 from geodistill.version import __version__
 
 
@@ -58,15 +58,9 @@ def in_full(project: ProjectFile, key: str, value: Any) -> Any:
 
 
 def _in_full(project: ProjectFile, key: str, value: Any) -> Any:
-    name = key.rpartition(".")[2]
-    is_place = name == "cache" or name in MANIFEST_KEYS
-    if not isinstance(value, str) or not value or value.startswith(SIGN) or not (is_place or names_file(key)):
+    role = role_of(key)
+    is_place = role == "manifest" or key.rpartition(".")[2] == "cache"
+    if not isinstance(value, str) or not value or value.startswith(SIGN) or not (is_place or role):
         return value
     path = project.resolve(value)
     return path if is_place or Path(path).exists() else value
-
-
-def names_file(key: str) -> bool:
-    """Whether the value of a recipe's dotted key may be a file or folder that is read."""
-    name = key.rpartition(".")[2]
-    return name in MANIFEST_KEYS or name in MODEL_KEYS or key == "text.encoder"

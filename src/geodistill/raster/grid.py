@@ -99,9 +99,9 @@ def window_starts(length: int, size: int, stride: int | None = None, edge: Edge 
     return [round(i * last / (count - 1)) for i in range(count)]
 
 
-def place_windows(height: int, width: int, size: int, stride: int | None = None, edge: Edge = "beyond") -> list[Window]:
-    """Place square windows over a raster, row by row; arguments as of `window_starts`."""
-    rows, cols = (window_starts(length, size, stride, edge) for length in (height, width))
+def place_windows(height: int, width: int, size: int, edge: Edge = "beyond") -> list[Window]:
+    """Place square windows over a raster, row by row, without overlap; arguments as of `window_starts`."""
+    rows, cols = (window_starts(length, size, edge=edge) for length in (height, width))
     return [Window(row, col, size, size) for row in rows for col in cols]
 
 

@@ -121,9 +121,9 @@ def drawing(width: float, height: float, sentence: str, *parts: Html) -> Html:
     return element("svg", box, *parts)
 
 
-def text_at(x: float, y: float, text: str, kind: str = "tick", anchor: str = "middle") -> Html:
+def text_at(x: float, y: float, text: str, anchor: str = "middle") -> Html:
     """Return a line of text in a drawing."""
-    return element("text", {"class": kind, "x": x, "y": y, "text-anchor": anchor}, text)
+    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)
 
 
 def _horizontal(axis: Axis, percent: bool) -> list[Html]:

@@ -300,10 +300,10 @@ class DecisionStore:
         )
         return int(self._rows(query)[0][0])
 
-    def durations(self, count: int = 100) -> list[float]:
-        """Return how many seconds each of the last decisions took."""
-        query = "SELECT seconds FROM decisions WHERE seconds IS NOT NULL ORDER BY id DESC LIMIT ?"
-        return [float(row["seconds"]) for row in self._rows(query, count)]
+    def durations(self) -> list[float]:
+        """Return how many seconds each of the last hundred decisions took."""
+        query = "SELECT seconds FROM decisions WHERE seconds IS NOT NULL ORDER BY id DESC LIMIT 100"
+        return [float(row["seconds"]) for row in self._rows(query)]
 
     def decisions(self) -> Iterator[Decision]:
         """Yield of every object that was ever decided what holds now."""

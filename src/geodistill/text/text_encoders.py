@@ -102,7 +102,7 @@ class TransformersEncoder:
         text = getattr(model.config, "text_config", model.config)
         self.width = int(text.hidden_size)
         self.longest = int(getattr(text, "max_position_embeddings", 512))
-        self.fingerprint = f"{config.model_type}-{_weights_hash(folder)}"
+        self.fingerprint = f"{config.model_type}-{_files_hash(folder)}"
 
     def tokens(self, text: str) -> int:
         """Count tokens, with the special ones."""
@@ -156,7 +156,7 @@ def _direction(word: str, width: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(width).astype(np.float32))
 
 
-def _weights_hash(folder: Path) -> str:
+def _files_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.files import check_outputs, check_suffix, write_figure
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import open_data, prepare
-from geodistill.training.trainer import SeedSteps, check_accelerator, choose_precision, quiet_libraries
+from geodistill.training.trainer import SeedSteps, check_accelerator, choose_precision, quiet_training
 
 STEPS, LOWEST, HIGHEST = 100, 1e-6, 1.0
 SMOOTHING, DIVERGED, FALL, MARGIN = 0.9, 4.0, 0.99, 10.0
@@ -65,7 +65,7 @@ def find_rate(recipe: Recipe, picture: Path | str, *, verbose: bool = False) -> 
         raise RecipeError("--find-rate with trainer.max_steps 0", "steps on labels")
     if recipe.data.batch_size == "auto":
         raise RecipeError("--find-rate with data.batch_size auto", "the number of the run, which its rate goes with")
-    with quiet_libraries(verbose):
+    with quiet_training(verbose):
         check_accelerator(recipe.trainer)
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         trained = replace(recipe.trainer, max_steps=STEPS, devices=1)

@@ -28,7 +28,7 @@ from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, network_spec, open_caches, teacher_configs
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
-from geodistill.training.trainer import check_accelerator, make_trainer, quiet_libraries, run_trainer
+from geodistill.training.trainer import check_accelerator, make_trainer, quiet_training, run_trainer
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fit(
         OutputError: ``out`` cannot be written.
     """
     started, run = time.monotonic(), Path(out)
-    with quiet_libraries(verbose):
+    with quiet_training(verbose):
         folder.refuse_other_folders(run, restart)
         check_accelerator(recipe.trainer)
         if not recipe.stages:

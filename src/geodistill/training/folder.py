@@ -32,7 +32,7 @@ from geodistill.folders import (
 from geodistill.methods.schema import Recipe
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student, recipe_dict
+from geodistill.training.recipe import recipe_dict, recipe_files, role_of
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -214,11 +214,11 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
     Of a folder, its weights and descriptions.
     """
     files: dict[str, list[Path]] = {}
-    for key, value in _strings(recipe_dict(recipe)):
-        name, path = key.rpartition(".")[2], Path(value)
-        if name in MANIFEST_KEYS or (name in MODEL_KEYS and path.is_file()):
+    for key, name, role in recipe_files(dict(_values(recipe_dict(recipe)))):
+        path = Path(name)
+        if role == "manifest" or path.is_file():
             files.setdefault(key, []).append(path)
-        elif path.is_dir() and (name in MODEL_KEYS or key == "text.encoder"):
+        elif path.is_dir():
             files.setdefault(key, []).extend(sorted(file for kind in _MODEL_FILES for file in path.glob(kind)))
     return files
 
@@ -245,8 +245,7 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
 def _describe_named(recipe: Recipe) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for key, paths in named_files(recipe).items():
-        manifests = key.rpartition(".")[2] in MANIFEST_KEYS
-        described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
+        described[key] = {str(path): _stamp(path, whole=role_of(key) == "manifest") for path in paths}
     return described
 
 
@@ -292,12 +291,3 @@ def _stamp(path: Path, whole: bool) -> str | list[int]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def _strings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every text of a recipe that may be a file, with its dotted key; a list's texts share one."""
-    for key, value in _values(recipe):
-        if is_own_student(key, value):
-            continue
-        texts = value if isinstance(value, list) else [value]
-        yield from ((key, text) for text in texts if isinstance(text, str) and text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentError, ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
 from functools import cache, partial
@@ -20,7 +20,6 @@ from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 if TYPE_CHECKING:  # both bring what takes seconds to import
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.methods.method import MethodPlug
     from geodistill.methods.schema import Recipe
 
 LISTS = ("--data.manifests", "--data.names")
@@ -78,7 +77,7 @@ def load_recipe(
         >>> gd.load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
         500
     """
-    from geodistill.methods.method import find_method
+    from geodistill.methods.method import choose_preset, find_method
 
     asked = dict(overrides) if isinstance(overrides, Mapping) else {}
     overrides = as_flags(overrides) if isinstance(overrides, Mapping) else overrides
@@ -90,7 +89,7 @@ def load_recipe(
     method = str(flags.get("method", data.get("method", "supervised")))
     plug = find_method(method)
     kind = plug.recipe
-    preset = _choose_preset(flags, data, blocks, plug, method)
+    preset = choose_preset(flags, data, blocks, plug, method)
     block = blocks.get(preset, {})
     known = set(recipe_keys(kind))
     of_blocks = [key for values in blocks.values() for key in _dotted(values, known)]
@@ -172,25 +171,6 @@ def _preset_blocks(data: dict[str, Any], name: str) -> dict[str, dict[str, Any]]
     if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
         raise RecipeError(f"presets of recipe {name}", "a mapping from presets to recipe keys")
     return {str(preset): block for preset, block in blocks.items()}
-
-
-def _choose_preset(
-    flags: Mapping[str, str], data: Mapping[str, Any], blocks: Mapping[str, Any], plug: MethodPlug, method: str
-) -> str:
-    """Return the preset's name.
-
-    Raises:
-        RecipeError: A flag asks for a preset that neither the method nor the file says anything of.
-        UnknownNameError: There is no such preset.
-    """
-    known = dict.fromkeys([*get_args(load("geodistill.methods.schema:Preset")), *plug.presets])
-    preset = str(flags.get("preset", data.get("preset", "coherent")))
-    for name in (*blocks, preset):
-        check_name("preset", name, known)
-    valued = dict.fromkeys(["coherent", *plug.presets, *blocks])
-    if "preset" in flags and preset not in valued:
-        raise RecipeError(f"preset {preset} of method {method}, which has no values for it", f"{', '.join(valued)}")
-    return preset
 
 
 def _given_keys(config: str | Path | Mapping[str, Any] | Recipe | None) -> dict[str, Any]:
@@ -312,11 +292,29 @@ def is_planned(config: object) -> bool:
     return named and not Path(str(config)).is_file()
 
 
-MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
-"""Last parts of the keys that name manifests."""
+_ROLES = {
+    **dict.fromkeys(("manifest", "manifests", "unlabelled"), "manifest"),
+    **dict.fromkeys(("init", "weights", "encoder_weights", "segmenter", "answers", "text.encoder"), "model"),
+}
+"""What a key names, by the last part of the dotted key or by all of it: a file, or where it is a model also a name."""
 
-MODEL_KEYS = ("init", "weights", "encoder_weights", "segmenter", "answers")
-"""Last parts of the keys that may name a file or folder of a model."""
+
+def role_of(key: str) -> str | None:
+    """Return what a recipe's dotted key names, ``manifest`` or ``model``; ``None`` where it names no file."""
+    return _ROLES.get(key.rpartition(".")[2]) or _ROLES.get(key)
+
+
+def recipe_files(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key, the name and the role of every file that a recipe may name, of its values by dotted key."""
+    for key, value in values.items():
+        role = role_of(key)
+        if role is not None and not is_own_student(key, value):
+            yield from ((key, text, role) for text in texts_of(value))
+
+
+def texts_of(value: Any) -> list[str]:
+    """Return the texts of a list, or the one text that a value is; no empty ones."""
+    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
 
 
 def is_own_student(key: str, value: object) -> bool:

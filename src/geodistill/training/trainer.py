@@ -87,7 +87,7 @@ class ProgressLine(lightning.Callback):
 
 
 @contextmanager
-def quiet_libraries(verbose: bool) -> Iterator[None]:
+def quiet_training(verbose: bool) -> Iterator[None]:
     """Hold back the libraries' notices and warnings for the length of a run."""
     if verbose:
         yield

@@ -130,13 +130,15 @@ def instances_of(
     return objects
 
 
-def with_true_masks(
-    image: ImageBoxes, instances: Sequence[Instance], least_iou: float = 0.5
-) -> tuple[ImageBoxes, int, int]:
+_LEAST_IOU = 0.5
+"""Intersection over union of horizontal boxes below which an object is not the one that a box was drawn around."""
+
+
+def with_true_masks(image: ImageBoxes, instances: Sequence[Instance]) -> tuple[ImageBoxes, int, int]:
     """Return each box the mask of the object that it was drawn around.
 
     Pairs of one class are made one to one, those that overlap most first, and none whose horizontal boxes overlap less
-    than ``least_iou``. Objects without a class may belong to a box of any.
+    than `_LEAST_IOU`. Objects without a class may belong to a box of any.
 
     Returns:
         The image with masks where a pair was found, the number of boxes without one, and of objects without a box.
@@ -146,7 +148,7 @@ def with_true_masks(
     free_rows, free_cols = set(range(len(boxes))), set(range(len(instances)))
     for at in np.argsort(-iou, kind="stable").tolist():
         row, col = int(rows[at]), int(cols[at])
-        if iou[at] < least_iou:
+        if iou[at] < _LEAST_IOU:
             break
         if row in free_rows and col in free_cols and fold(instances[col].category) in ("", fold(boxes[row].category)):
             boxes[row] = replace(boxes[row], segmentation=instances[col].runs.to_coco())

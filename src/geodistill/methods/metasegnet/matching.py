@@ -16,7 +16,11 @@ _EMPTY = -1
 
 
 class Matching(nn.Module):
-    """What image-text matching compares (step 1 of the paper's algorithm); training only."""
+    """What image-text matching compares (step 1 of the paper's algorithm); training only.
+
+    Step 4 has a linear head on the fused text token, where the paper takes a positive and a negative vector from BERT,
+    which is frozen.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

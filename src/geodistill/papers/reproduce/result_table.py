@@ -191,7 +191,7 @@ class PaperTable:
             for line in cells
         ]
 
-    def to_markdown(self, arithmetic: bool = False) -> str:
+    def to_markdown(self) -> str:
         """Write the table in Markdown, with the same cells and remarks as on a terminal."""
         cells = [[_escaped(cell) for cell in line] for line in (self._head(), *map(self._cells, self.rows))]
         cells.insert(1, ["---"] + ["---:"] * (len(cells[0]) - 1))
@@ -200,7 +200,7 @@ class PaperTable:
         if self.warning:
             lines += [f"**{self.warning}**", ""]
         lines += [f"| {' | '.join(line)} |" for line in cells]
-        return "\n".join([*lines, "", *(f"* {_escaped(remark)}" for remark in self._remarks(arithmetic))]) + "\n"
+        return "\n".join([*lines, "", *(f"* {_escaped(remark)}" for remark in self._remarks())]) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``PAPER-NUMBER-SCALE`` as ``.md``, ``.csv`` (one line per row and column) and ``.json``.
@@ -247,7 +247,7 @@ class PaperTable:
                 cells = (figure["ours"], figure["spread"], figure["interval"], seeds, figure["paper"], figure["marked"])
                 yield (row["row"], column, *cells, row["state"], self.scale, row["reason"], row["note"])
 
-    def _remarks(self, arithmetic: bool) -> list[str]:
+    def _remarks(self, arithmetic: bool = False) -> list[str]:
         """Return what stands below the table: rows without figures, notes, what cannot be right."""
         reasons: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:

@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.several_sets import join_specs
 from geodistill.errors import RecipeError
@@ -238,16 +237,14 @@ def blank_network(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module
 
 def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
     """Return the Spec of the recipe's data, and of each of its sets, where the manifests are there."""
-    if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
-        configs = recipe.data.by_set()
-        if all(Path(config.manifest).is_file() for config in configs.values()):
-            manifests = {name: Manifest.load(config.manifest) for name, config in configs.items()}
-            images = {name: len(manifest.rows("train")) for name, manifest in manifests.items()}
-            return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
-    if recipe.data.manifest and Path(recipe.data.manifest).is_file():
-        manifest = Manifest.load(recipe.data.manifest)
+    sources = recipe.data.sources()
+    if not all(Path(source.manifest).is_file() for source in sources.values()):
+        return None
+    manifests = {name: Manifest.load(source.manifest) for name, source in sources.items()}
+    if (manifest := manifests.get("")) is not None:
         return make_spec(without_labels(manifest) if "labels" not in recipe.stages else manifest), {}
-    return None
+    images = {name: len(manifest.rows("train")) for name, manifest in manifests.items()}
+    return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

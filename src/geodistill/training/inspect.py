@@ -21,7 +21,7 @@ from geodistill.data.several_sets import join_specs
 from geodistill.errors import RecipeError
 from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, BuildContext, Method, parse_term, split_weights
 from geodistill.methods.schema import Recipe
-from geodistill.methods.teacher import OWN_STUDENT, TeacherConfig
+from geodistill.methods.teacher import TeacherConfig
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
@@ -275,13 +275,13 @@ def _is_dropped(recipe: Recipe, teacher: str) -> bool:
 
 def _is_missing(config: TeacherConfig) -> bool:
     """Whether a teacher is a trained model that is not on this machine, or the student itself."""
-    return config.segmenter == OWN_STUDENT or not all(Path(folder).is_dir() for folder in config.segmenters)
+    return config.kind == "student" or not all(Path(folder).is_dir() for folder in config.segmenters)
 
 
 def _trained_teachers(recipe: Recipe) -> int:
     """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
     dropped = [config for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)]
-    names = {name for config in dropped if config.segmenter != OWN_STUDENT for name in config.segmenters}
+    names = {name for config in dropped if config.kind != "student" for name in config.segmenters}
     folders = [name for name in names if Path(name).is_dir()]
     return sum(_count(blank_network(*read_description(folder))) for folder in folders)
 

@@ -198,6 +198,16 @@ def test_of_every_methods_network_a_few_tensors_are_the_head(name: str, teacher:
     assert not any(key.startswith("encoder.") for key in found)
 
 
+@pytest.mark.parametrize("architecture", ["unet", "upernet", "mask2former"])
+def test_of_several_sets_every_ones_head_is_one(architecture: str) -> None:
+    arguments = {"architecture": architecture, "encoder": "test_resnet", "sets": {"town": 2, "fields": 3}}
+    spec = Spec(Legend(tuple("abcde")), ("r", "g", "b"))
+    of_first = {key for key in heads("sep", arguments, spec) if key.startswith("heads.0.")}
+    of_second = {key.replace("heads.0.", "heads.1.") for key in of_first}
+    assert 1 <= len(of_first) <= 4
+    assert heads("sep", arguments, spec) == of_first | of_second
+
+
 @pytest.mark.parametrize(
     ("config", "flags", "says"),
     [

@@ -15,11 +15,11 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method, WrappedObjective, parse_term
 from geodistill.methods.schema import CommonLosses
-from geodistill.methods.teacher import FrozenTeacher
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.decoders import resize
 from geodistill.nn.losses import mean_over_processes, sum_over_processes
 from geodistill.nn.output import SegmentationOutput
-from geodistill.spec import IGNORE_INDEX
+from geodistill.spec import IGNORE_INDEX, Spec
 
 _KEPT = 0.99
 """Share of the running confidence of a class that stays at each step."""
@@ -207,6 +207,19 @@ class StudentTeacher(FrozenTeacher):
     def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         with torch.no_grad():
             return [], self.module(image).logits.float()
+
+
+def open_student_teacher(config: TeacherConfig, spec: Spec) -> StudentTeacher:
+    """Return the student itself as the teacher for images of a Spec.
+
+    Raises:
+        RecipeError: The recipe sets what only another teacher has.
+    """
+    for key in ("logits_stride", "precision", "bands"):
+        if getattr(config, key) != getattr(TeacherConfig, key):
+            doing = f"recipe key teacher.{key}, which does nothing: teacher.segmenter is student"
+            raise RecipeError(doing, "keys that change the run")
+    return StudentTeacher(spec.channels)
 
 
 def add_self_training(

@@ -66,6 +66,11 @@ class TeacherConfig:
     views: int = 8
 
     @property
+    def kind(self) -> str:
+        """Which of `geodistill.training.build.TEACHERS` opens it."""
+        return "encoder" if self.segmenter is None else "student" if self.segmenter == OWN_STUDENT else "segmenter"
+
+    @property
     def segmenters(self) -> tuple[str, ...]:
         """What ``segmenter`` names, one or several."""
         return (self.segmenter,) if isinstance(self.segmenter, str) else self.segmenter or ()
@@ -330,8 +335,10 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
     if config.statistics == "data":
         mean, std = [spec.mean[b] for b in bands], [spec.std[b] for b in bands]
     else:
-        if local is None or local.channels is None:
-            _check_units(spec, bands)
+        if (local is None or local.channels is None) and not is_8_bit(spec, bands):
+            means = ", ".join(f"{spec.mean[b]:.4g}" for b in bands)
+            received = f"band means {means} under a teacher that expects 8-bit images"
+            raise RecipeError(received, "0..255", "set teacher.statistics: data")
         mean, std = (list(values) for values in encoder.pretrained_statistics)
     return EncoderTeacher(encoder, mean, std, bands, config.precision, config.indices)
 
@@ -339,12 +346,3 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
 def is_8_bit(spec: Spec, bands: Sequence[int]) -> bool:
     """Return whether images may be 8-bit: with statistics that are for those, others would be flat black or white."""
     return max(spec.mean[b] for b in bands) <= 255 and max(spec.mean[b] + 2 * spec.std[b] for b in bands) >= 1.5
-
-
-def _check_units(spec: Spec, bands: Sequence[int]) -> None:
-    """Refuse data that is plainly not 8-bit."""
-    if not is_8_bit(spec, bands):
-        means = ", ".join(f"{spec.mean[b]:.4g}" for b in bands)
-        raise RecipeError(
-            f"band means {means} under a teacher that expects 8-bit images", "0..255", "set teacher.statistics: data"
-        )

@@ -23,13 +23,20 @@ from geodistill.methods.method import (
     split_weights,
 )
 from geodistill.methods.schema import Recipe
-from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher, is_8_bit
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, is_8_bit
 from geodistill.nn.encoders import weights_statistics
 from geodistill.raster.bands import lie_otherwise
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
     from geodistill.methods.cache import TeacherCache
+
+TEACHERS: dict[str, str] = {
+    "encoder": "geodistill.methods.teacher:build_teacher",
+    "segmenter": "geodistill.training.segmenter_teacher:open_segmenter_teacher",
+    "student": "geodistill.methods.self_training:open_student_teacher",
+}
+"""What opens a teacher of each kind for the images of a Spec, from a `TeacherConfig`; see `TeacherConfig.kind`."""
 
 
 def build_method(recipe: Recipe, context: BuildContext) -> Method:
@@ -56,7 +63,7 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         failed = f"the recipe's network cannot be built ({reason})"
         raise RecipeError(failed, "sizes that its parts take", "change the network's keys") from error
-    if method.context is not no_context and any(configs[name].segmenter == OWN_STUDENT for name in asked):
+    if method.context is not no_context and any(configs[name].kind == "student" for name in asked):
         raise RecipeError(f"teacher.segmenter student with {recipe.method}, which takes more than images", "another")
     if used := {name: weight for name, weight in distilled.items() if weight != 0 and name not in pseudo}:
         method = load("geodistill.methods.distillation:add_distillation")(method, used, teachers, recipe.losses)
@@ -121,7 +128,7 @@ def teacher_configs(recipe: Recipe) -> dict[str, TeacherConfig]:
 
 
 def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
-    """Build a teacher for images of a Spec: an encoder, or a trained Segmenter.
+    """Build a teacher for images of a Spec, of whichever kind.
 
     Raises:
         RecipeError: Bands, units or settings do not fit.
@@ -130,16 +137,7 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
     """
     if config.logits_stride < 1 or config.views < 1:
         raise RecipeError(f"teacher.logits_stride {config.logits_stride}, views {config.views}", "at least 1")
-    if config.segmenter is None:
-        return build_teacher(config, spec)
-    if config.segmenter == OWN_STUDENT:
-        for key in ("logits_stride", "precision", "bands"):
-            if getattr(config, key) != getattr(TeacherConfig, key):
-                doing = f"recipe key teacher.{key}, which does nothing: teacher.segmenter is student"
-                raise RecipeError(doing, "keys that change the run")
-        student: FrozenTeacher = load("geodistill.methods.self_training:StudentTeacher")(spec.channels)
-        return student
-    teacher: FrozenTeacher = load("geodistill.training.segmenter_teacher:open_segmenter_teacher")(config, spec)
+    teacher: FrozenTeacher = load(TEACHERS[config.kind])(config, spec)
     return teacher
 
 

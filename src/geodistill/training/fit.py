@@ -13,7 +13,6 @@ import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import RecipeError, printable
@@ -299,9 +298,10 @@ def _save_outcome(
         set_miou = saved["set_miou"]
     weights = method.complete(weights)
     minutes = (time.monotonic() - started) / 60
+    sources = recipe.data.sources()
     provenance = {
         "recipe": recipe_dict(recipe),
-        "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
+        "manifest": ", ".join(source.manifest for source in sources.values()),
         "scores": {"validation_miou": score},
         "step": step,
         **({"weights": "averaged"} if averaged else {}),
@@ -314,33 +314,8 @@ def _save_outcome(
         if recipe.trainer.calibrate:
             calibrate = load("geodistill.training.calibration:calibrate")
             calibrate(segmenter, data.whole_val_dataloader(), task.device)
-        if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
-            _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
+        if "" not in sources:  # they have names: each gets a Segmenter
+            save_segmenters = load("geodistill.training.set_segmenters:save_set_segmenters")
+            save_segmenters(run / "segmenters", segmenter, sources, task.sets, set_miou)
         segmenter.save(run / "segmenter")
     return FitResult(run / "segmenter", score, step, trainer.global_step, minutes)
-
-
-def _save_set_segmenters(
-    out: Path, whole: Segmenter, sets: Mapping[str, Spec], miou: Mapping[str, float], data: SetsConfig
-) -> None:
-    """Write a Segmenter for every set, in a directory of its name: the shared network with the set's own head.
-
-    Args:
-        out: Where the directories go.
-        whole: The Segmenter of all sets.
-        sets: Spec of each set by name; one alone has none in the network.
-        miou: Validation mIoU in 0..1 of each set that has validation images.
-        data: The recipe's, which names the manifests.
-
-    Raises:
-        OutputError: They cannot be written.
-    """
-    state = whole.network.network.state_dict()
-    named = data.by_set()
-    arguments = {key: value for key, value in whole.arguments.items() if key != "sets"}
-    state_of_set = load("geodistill.methods.sep.set_heads:state_of_set")
-    for position, (name, (key, spec)) in enumerate(zip(named, sets.items(), strict=True)):
-        about = {"set": name, "manifest": named[name].manifest, "scores": {"validation_miou": miou.get(key)}}
-        provenance = whole.provenance | about
-        parts = (whole.name, arguments, spec, state_of_set(state, position), whole.tile, provenance)
-        Segmenter.from_network(*parts, whole.scales).save(out / name)

@@ -16,13 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.several_sets import join_specs
 from geodistill.errors import RecipeError
 from geodistill.methods.method import DEFAULT_TEACHER, PSEUDO, BuildContext, Method, parse_term, split_weights
 from geodistill.methods.schema import Recipe
-from geodistill.methods.teacher import OWN_STUDENT, TeacherConfig
+from geodistill.methods.teacher import TeacherConfig
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
@@ -238,16 +237,14 @@ def blank_network(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module
 
 def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
     """Return the Spec of the recipe's data, and of each of its sets, where the manifests are there."""
-    if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
-        configs = recipe.data.by_set()
-        if all(Path(config.manifest).is_file() for config in configs.values()):
-            manifests = {name: Manifest.load(config.manifest) for name, config in configs.items()}
-            images = {name: len(manifest.rows("train")) for name, manifest in manifests.items()}
-            return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
-    if recipe.data.manifest and Path(recipe.data.manifest).is_file():
-        manifest = Manifest.load(recipe.data.manifest)
+    sources = recipe.data.sources()
+    if not all(Path(source.manifest).is_file() for source in sources.values()):
+        return None
+    manifests = {name: Manifest.load(source.manifest) for name, source in sources.items()}
+    if (manifest := manifests.get("")) is not None:
         return make_spec(without_labels(manifest) if "labels" not in recipe.stages else manifest), {}
-    return None
+    images = {name: len(manifest.rows("train")) for name, manifest in manifests.items()}
+    return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
 
 
 def _without_weights(recipe: Recipe) -> Recipe:
@@ -278,13 +275,13 @@ def _is_dropped(recipe: Recipe, teacher: str) -> bool:
 
 def _is_missing(config: TeacherConfig) -> bool:
     """Whether a teacher is a trained model that is not on this machine, or the student itself."""
-    return config.segmenter == OWN_STUDENT or not all(Path(folder).is_dir() for folder in config.segmenters)
+    return config.kind == "student" or not all(Path(folder).is_dir() for folder in config.segmenters)
 
 
 def _trained_teachers(recipe: Recipe) -> int:
     """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
     dropped = [config for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)]
-    names = {name for config in dropped if config.segmenter != OWN_STUDENT for name in config.segmenters}
+    names = {name for config in dropped if config.kind != "student" for name in config.segmenters}
     folders = [name for name in names if Path(name).is_dir()]
     return sum(_count(blank_network(*read_description(folder))) for folder in folders)
 

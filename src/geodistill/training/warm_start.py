@@ -10,8 +10,8 @@ import torch
 
 from geodistill.errors import ArtifactError
 from geodistill.methods.method import Method
-from geodistill.methods.sep import set_heads
 from geodistill.nn.encoders import parse_name
+from geodistill.nn.set_heads import named_by_set
 from geodistill.segmenter import Segmenter, inference_network
 from geodistill.spec import Spec
 
@@ -83,17 +83,17 @@ def warm_start(path: str, method: Method, spec: Spec) -> WarmStart:
     return WarmStart(
         path,
         {key: new_sizes.get(key, 0) for key in new},
-        {set_heads.named_by_set(key, old_sets): old_sizes.get(key, 0) for key in theirs if key in old_heads},
-        {set_heads.named_by_set(key, new_sets): new_sizes.get(key, 0) for key in state if key not in new},
+        {named_by_set(key, old_sets): old_sizes.get(key, 0) for key in theirs if key in old_heads},
+        {named_by_set(key, new_sets): new_sizes.get(key, 0) for key in state if key not in new},
     )
 
 
 def heads(name: str, arguments: Mapping[str, Any], spec: Spec) -> set[str]:
     """Return the names of the tensors whose shapes depend on the number of classes, of a network as a Segmenter's."""
-    if "sets" in arguments:  # a head per set, and the number of classes is their sum
-        of_one = heads(name, {key: value for key, value in arguments.items() if key != "sets"}, spec)
-        return set_heads.of_every_set(of_one, len(arguments["sets"]))
-    first, second = (_blank_shapes(name, arguments, spec.channels, spec.classes + more) for more in (0, 1))
+    sets = arguments.get("sets", {})  # a head each, and the number of classes is their sum
+    more = {**arguments, "sets": {name: count + 1 for name, count in sets.items()}} if sets else arguments
+    first = _blank_shapes(name, arguments, spec.channels, spec.classes)
+    second = _blank_shapes(name, more, spec.channels, spec.classes + max(len(sets), 1))
     return {key for key in first if first[key] != second.get(key)}
 
 

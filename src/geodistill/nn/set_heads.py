@@ -1,8 +1,12 @@
-"""Which tensors of a `SepNetwork` are of which set: ``heads.0.``, ``heads.1.`` ... lie beside what all sets share."""
+"""Which tensors of a network of several data sets are of which: a head each, beside what all of them share.
+
+Such a network has an argument ``sets``, the classes of each set by name, and the heads ``heads.0.``, ``heads.1.`` ...
+in that order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -12,11 +16,6 @@ def state_of_set(state: Mapping[str, Tensor], position: int) -> dict[str, Tensor
     prefix = f"heads.{position}."
     shared = {key: value for key, value in state.items() if not key.startswith("heads.")}
     return shared | {f"heads.0.{key.removeprefix(prefix)}": v for key, v in state.items() if key.startswith(prefix)}
-
-
-def of_every_set(keys: Collection[str], count: int) -> set[str]:
-    """Return tensors of the first head, and the same of all ``count`` heads."""
-    return {key.replace("heads.0.", f"heads.{position}.", 1) for key in keys for position in range(count)}
 
 
 def named_by_set(key: str, sets: Sequence[str]) -> str:

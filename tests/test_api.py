@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import get_type_hints
 
@@ -14,6 +15,7 @@ import rasterio
 
 import geodistill as gd
 from geodistill.errors import RecipeError
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.inference.options import PredictChoices, PredictOptions
 from geodistill.label.config import LabelChoices, LabelSettings
 from towns import write_town
@@ -65,6 +67,12 @@ def test_no_module_hides_a_name() -> None:
 )
 def test_keyword_arguments_are_the_fields(choices: type, settings: type, given: set[str]) -> None:
     assert set(get_type_hints(choices)) == {field.name for field in fields(settings)} - given
+
+
+def test_the_defaults_of_evaluate_are_those_of_its_options() -> None:
+    parameters = signature(gd.evaluate).parameters.values()
+    for each in (each for each in parameters if each.kind is each.KEYWORD_ONLY):
+        assert each.default == getattr(EvaluateOptions, each.name), each.name
 
 
 @pytest.mark.slow

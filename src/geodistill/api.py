@@ -64,7 +64,7 @@ def scan(
     from geodistill.data.splits import SplitPlan
     from geodistill.data.statistics import misread_in
 
-    report = scan_folders(
+    manifest = scan_folders(
         images,
         masks,
         out,
@@ -72,8 +72,7 @@ def scan(
         split=None if split is None else SplitPlan(**split),
         unlabelled=unlabelled,
         progress=progress,
-    )
-    manifest = report.manifest
+    ).manifest
     manifest.refuse_problems()
     classes, statistics = manifest.legend, manifest.statistics
     if classes is not None and statistics is not None and (misread := misread_in(classes, statistics)):
@@ -268,11 +267,12 @@ def predict(
         >>> made[0].path.name, made[0].vectors.name
         ('city_map.tif', 'city_map.gpkg')
     """
+    from geodistill.engine import Machines
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.predict import predict as map_scenes
 
     several = [scenes] if isinstance(scenes, Path | str) else list(scenes)
-    return map_scenes(model, several, out, PredictOptions(**choices), workers=workers)
+    return map_scenes(model, several, out, PredictOptions(**choices), machines=Machines(workers=workers))
 
 
 def compare(

@@ -16,7 +16,7 @@ from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, OutputError, output_errors
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.evaluation.figures import panel_grid, to_rgb
+from geodistill.evaluation.pictures import panel_grid, to_rgb
 from geodistill.files import atomic_path
 from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder
 from geodistill.inference.options import PredictOptions

@@ -17,6 +17,9 @@ from geodistill.writing import json_number
 
 NanPolicy = Literal["nan", "zero"]
 
+PER_CLASS = {"iou": "IoU", "f1": "F1", "precision": "prec", "recall": "recall"}
+"""What each class is scored by, with its heading in a table; the mean over classes is called ``m`` and the same."""
+
 FEW_PLACES = 10
 """Places below which an interval by bootstrap over places is itself uncertain."""
 
@@ -89,7 +92,8 @@ class ConfusionMatrix:
             "recall": ratio(hits, true),
         }
         chosen = [legend.names.index(name) for name in names]
-        means = {key: _mean(values[chosen], nan_policy) for key, values in per_class.items()}
+        means = {f"m{key}": _mean(values[chosen], nan_policy) for key, values in per_class.items()}
+        figures: dict[str, Any] = per_class | means
         total = self.counts.sum()
         return Scores(
             names=legend.names,
@@ -97,14 +101,7 @@ class ConfusionMatrix:
             support=true,
             counts=self.counts.copy(),
             oa=float(hits.sum() / total) if total else float("nan"),
-            miou=means["iou"],
-            mf1=means["f1"],
-            mprecision=means["precision"],
-            mrecall=means["recall"],
-            iou=per_class["iou"],
-            f1=per_class["f1"],
-            precision=per_class["precision"],
-            recall=per_class["recall"],
+            **figures,
         )
 
 
@@ -153,12 +150,22 @@ class Scores:
     interval: tuple[float, float] | None = None
     groups: int = 0
 
+    @property
+    def per_class(self) -> dict[str, NDArray[np.float64]]:
+        """The arrays of `PER_CLASS` by name."""
+        return {key: getattr(self, key) for key in PER_CLASS}
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Their means by name, such as ``miou``."""
+        return {f"m{key}": getattr(self, f"m{key}") for key in PER_CLASS}
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; NaN becomes ``None``."""
-        means = {key: json_number(getattr(self, key)) for key in ("miou", "mf1", "mprecision", "mrecall", "oa")}
-        per_class = {key: getattr(self, key) for key in ("iou", "f1", "precision", "recall")}
+        means = {key: json_number(value) for key, value in (self.means | {"oa": self.oa}).items()}
+        columns = self.per_class.items()
         classes = {
-            name: {key: json_number(values[k]) for key, values in per_class.items()} | {"pixels": int(self.support[k])}
+            name: {key: json_number(values[k]) for key, values in columns} | {"pixels": int(self.support[k])}
             for k, name in enumerate(self.names)
         }
         return {**means, "means_over": list(self.subset), "classes": classes, "confusion": self.counts.tolist()}
@@ -166,13 +173,13 @@ class Scores:
     def __str__(self) -> str:
         """Return an aligned table, in percent; ``-`` where there was nothing to divide by."""
         width = max(len("mean *"), *(len(name) for name in self.names))
-        lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
-        columns = (self.iou, self.f1, self.precision, self.recall)
+        lines = [f"{'class':<{width}}{''.join(f'{title:>8}' for title in PER_CLASS.values())}        pixels"]
+        columns = self.per_class.values()
         for index, name in enumerate(self.names):
             cells = "".join(_percent(column[index]) for column in columns)
             lines.append(f"{name:<{width}}{cells}{self.support[index]:>14,}")
         partial = len(self.subset) < len(self.names)
-        means = "".join(_percent(v) for v in (self.miou, self.mf1, self.mprecision, self.mrecall))
+        means = "".join(_percent(mean) for mean in self.means.values())
         lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{self.support.sum():>14,}")
         lines.append(f"overall accuracy {_percent(self.oa).strip()}")
         if self.interval is not None:

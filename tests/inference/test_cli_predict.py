@@ -8,6 +8,7 @@ import pytest
 from geodistill.cli import main
 from geodistill.cli.arguments import parse
 from geodistill.cli.predict import flagged_options, predict_parser
+from geodistill.engine import Machines
 from geodistill.inference.options import PredictOptions
 
 GIVEN = ["--model", "m", "--input", "a.tif", "b.tif", "--out", "o"]
@@ -49,12 +50,12 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--keep-going"], {"keep_going": True}),
 ]
 CALL: list[tuple[list[str], dict[str, Any]]] = [
-    ([], {"stack": False, "engine": "local", "workers": 1, "address": None, "gpus": 0.0}),
+    ([], {"stack": False, "machines": Machines()}),
     (["--stack"], {"stack": True}),
     (["--mosaic"], {"mosaic": True, "stack": False}),
     (["--engine", "ray", "--address", "ray://head:10001", "--gpus", "0.5"],
-     {"engine": "ray", "address": "ray://head:10001", "gpus": 0.5}),
-    (["--workers", "7"], {"workers": 7}),
+     {"machines": Machines("ray", address="ray://head:10001", gpus=0.5)}),
+    (["--workers", "7"], {"machines": Machines(workers=7)}),
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
 from geodistill.cli import main
 from geodistill.description import WEIGHTS
+from geodistill.engine import Machines
 from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError
 from geodistill.inference.inputs import InputScene
 from geodistill.inference.layers import SceneMap
@@ -290,7 +291,9 @@ def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> Non
     options = PredictOptions(confidence=True, probabilities="uint8", device="cpu", backend="torch", batch=1)
     (whole,) = predict(model, [source], tmp_path / "whole" / "map.tif", options)
     cut: dict[str, SceneMap] = {}
-    (cut["rows"],) = predict(model, [source], tmp_path / "rows" / "map.tif", replace(options, blocks=3), workers=2)
+    (cut["rows"],) = predict(
+        model, [source], tmp_path / "rows" / "map.tif", replace(options, blocks=3), machines=Machines(workers=2)
+    )
     narrow = replace(options, max_memory=int(4.6 * 2**20))
     with Raster(source) as raster:
         network = as_network(Segmenter.load(model))

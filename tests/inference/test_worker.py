@@ -29,7 +29,7 @@ def test_an_actor_that_dies_costs_no_map(tmp_path: Path) -> None:
     predict(tiny_segmenter("context", tile=32), scenes, tmp_path / "alone", OPTIONS)
     # In its second scene: what it made of the first is there, and what it had begun is begun anew.
     segmenter = dying_segmenter(tmp_path, 40)
-    made = predict(segmenter, scenes, tmp_path / "maps", OPTIONS, engine="ray", workers=2, gpus=1)
+    made = predict(segmenter, scenes, tmp_path / "maps", OPTIONS, machines=Machines("ray", 2, gpus=1))
     assert (tmp_path / "died").exists()
     assert [one.error for one in made] == [None] * 3
     for one in made:
@@ -43,7 +43,7 @@ def test_an_actor_that_dies_in_a_block_costs_one_strip(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", height=400, width=90)
     (alone,) = predict(tiny_segmenter("context", tile=32), [scene], tmp_path / "alone.tif", OPTIONS)
     segmenter = dying_segmenter(tmp_path, 20)
-    (made,) = predict(segmenter, [scene], tmp_path / "map.tif", OPTIONS, engine="ray", workers=2)
+    (made,) = predict(segmenter, [scene], tmp_path / "map.tif", OPTIONS, machines=Machines("ray", 2))
     assert (tmp_path / "died").exists()
     assert made.path.read_bytes() == alone.path.read_bytes()
     assert made.windows == alone.windows
@@ -65,9 +65,9 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
 
     monkeypatch.setattr(module, "run_tasks", run)
     scenes = [make_raster(tmp_path / f"s{i}.tif", seed=i) for i in range(3)]
-    predict(tiny_segmenter(), scenes, tmp_path / "maps", OPTIONS, workers=3)
+    predict(tiny_segmenter(), scenes, tmp_path / "maps", OPTIONS, machines=Machines(workers=3))
     assert cut == []
-    predict(tiny_segmenter(), scenes, tmp_path / "maps", OPTIONS, workers=4)
+    predict(tiny_segmenter(), scenes, tmp_path / "maps", OPTIONS, machines=Machines(workers=4))
     assert cut == [4, 4, 4]
 
 

@@ -306,6 +306,31 @@ def refuse_idle(parser: VerbParser, args: Namespace, flags: Iterable[str], where
         )
 
 
+def add_machines(parser: VerbParser) -> OptionGroup:
+    """Add the options of where items are worked on, in a group of their own; ``--workers`` each verb explains itself.
+
+    `machines_of` reads them.
+    """
+    from geodistill.engine import ENGINES
+
+    add = parser.add_group("many machines")
+    add("--engine", "what runs the workers", default="local", choices=ENGINES)
+    add("--address", "Ray cluster to join, such as auto", otherwise="one is started here")
+    add("--gpus", "GPUs that Ray sets aside for each worker", type=float, default=0.0)
+    return add
+
+
+def machines_of(kind: type[T], parser: VerbParser, args: Namespace, read: Mapping[str, Any] | None = None) -> T:
+    """Return `Machines`, or a kind of it, from flags as `options_of` does.
+
+    Raises:
+        RecipeError: A flag of Ray's has no effect.
+    """
+    if args.engine == "local":
+        refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
+    return options_of(kind, args, read)
+
+
 def one_of(names: Iterable[str]) -> str:
     """Return a choice of names in words, for a flag's help: ``cosine or none``."""
     *others, last = names

@@ -13,6 +13,8 @@ from geodistill.errors import RecipeError
 
 def compare_parser() -> VerbParser:
     """Return the parser of ``compare``."""
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
+
     parser = VerbParser(
         "compare",
         "Compare students with their teacher: parameters, operations, images per second on this machine, mIoU, and the"
@@ -42,7 +44,7 @@ def compare_parser() -> VerbParser:
     add.switch("--json", "print JSON")
     add = parser.add_group("speed")
     add("--size", "side in pixels of the images timed", type=int, otherwise="the largest tile")
-    add("--batch-size", "batch size (images per forward pass)", type=int, default=4)
+    add("--batch-size", "batch size (images per forward pass)", type=int, default=EvaluateOptions.batch_size)
     add("--repeats", "timed passes of each model", type=int, default=5)
     add("--device", DEVICE, default="auto")
     return parser

@@ -26,6 +26,8 @@ from geodistill.lazy import load
 
 def evaluate_parser() -> VerbParser:
     """Return the parser of ``evaluate``."""
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
+
     parser = VerbParser(
         "evaluate",
         "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, and a page with the"
@@ -48,7 +50,7 @@ def evaluate_parser() -> VerbParser:
     add("--objects", "also score the objects of these classes", nargs="+", metavar="CLASS", otherwise="none")
     add("--boundary-metres", "distance from a boundary that counts as near", type=float, default=2.0)
     add = parser.add_group("quality")
-    add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
+    add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=EvaluateOptions.overlap)
     add.switch("--flips", "average over horizontal and vertical flips")
     add("--scales", SCALES, type=float, nargs="+", metavar="N", otherwise="the model's own, mostly 1")
     gsd = "resample images to so many metres per pixel first, such as the model's; labels stay as they are"
@@ -58,7 +60,7 @@ def evaluate_parser() -> VerbParser:
     add("--padding-as", "reproduction only: pad images and count the padding as this class", otherwise="no padding")
     add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
     add = parser.add_group("speed")
-    add("--batch-size", "batch size (windows per forward pass)", type=int, default=4)
+    add("--batch-size", "batch size (windows per forward pass)", type=int, default=EvaluateOptions.batch_size)
     add = parser.add_group("place")
     manifest = "what the manifest says"
     add("--lonlat", LONLAT, type=float, nargs=2, metavar=("LON", "LAT"), otherwise=manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import DEVICE, SHARES, OptionGroup, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, SHARES, OptionGroup, VerbParser, add_machines, machines_of, parse
 from geodistill.cli.terminal import print_json
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
@@ -17,7 +17,6 @@ from geodistill.lazy import load
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from geodistill.label.build_labels import WorkerOptions
     from geodistill.label.config import LabelSettings
 
 
@@ -60,22 +59,8 @@ def _add_rules(parser: VerbParser, on: str, outside: str, scores: str) -> Option
 
 
 def _add_machines(parser: VerbParser) -> None:
-    from geodistill.engine import ENGINES
-
-    add = parser.add_group("many machines")
-    add("--engine", "what runs the workers", default="local", choices=ENGINES)
-    add("--workers", "processes on this machine, or items at once on the cluster", type=int, default=1)
-    add("--address", "Ray cluster to join", otherwise="one is started here")
-    add("--gpus", "GPUs that Ray sets aside for each worker", type=float, default=0.0)
-
-
-def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
-    from geodistill.label.build_labels import WorkerOptions
-
-    if args.engine == "local":
-        refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
-    machines = {name: getattr(args, name) for name in ("engine", "workers", "address", "gpus")}
-    return WorkerOptions(**machines, device=args.device, batch=batch)
+    workers = "processes on this machine, or items at once on the cluster"
+    add_machines(parser)("--workers", workers, type=int, default=1)
 
 
 def _rules(args: Namespace) -> dict[str, Any]:
@@ -167,6 +152,7 @@ def build(argv: Sequence[str]) -> None:
     parser = build_parser()
     args = parse(parser, argv)
     from geodistill.label.accounts import format_account
+    from geodistill.label.build_labels import WorkerOptions
     from geodistill.label.build_labels import build as run_build
 
     if args.report:
@@ -175,7 +161,7 @@ def build(argv: Sequence[str]) -> None:
     account = run_build(
         settings_of(args),
         args.out,
-        work=_work(parser, args, args.batch_size),
+        work=machines_of(WorkerOptions, parser, args, {"batch": args.batch_size}),
         resume=args.resume,
         keep_going=args.keep_going,
         progress=True,
@@ -244,6 +230,7 @@ def ablate(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     from geodistill.label.ablation import PromptAblation, ablation_files, format_ablation, write_ablation
     from geodistill.label.ablation import ablate as run_ablate
+    from geodistill.label.build_labels import WorkerOptions
     from geodistill.label.postprocess import NO_RULES
     from geodistill.label.segmenters.promptable import COMBINATIONS, parse_prompt
 
@@ -268,7 +255,7 @@ def ablate(argv: Sequence[str]) -> None:
         Path(args.images),
         question,
         category_field=args.category_field,
-        work=_work(parser, args),
+        work=machines_of(WorkerOptions, parser, args),
         progress=True,
     )
     if args.out:

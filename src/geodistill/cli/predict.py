@@ -7,8 +7,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, options_of, parse, refuse_idle
+from geodistill.cli.arguments import (
+    DEVICE,
+    LONLAT,
+    MODEL,
+    SCALES,
+    VerbParser,
+    add_machines,
+    machines_of,
+    options_of,
+    parse,
+    refuse_idle,
+)
 from geodistill.cli.terminal import print_json
+from geodistill.engine import Machines
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -23,8 +35,7 @@ def predict(argv: Sequence[str]) -> None:
     """Map whole scenes."""
     parser = predict_parser()
     args = parse(parser, argv)
-    if args.engine == "local":
-        refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
+    machines = machines_of(Machines, parser, args)
     if args.vector is None:
         refuse_idle(parser, args, ["--min-area", "--simplify", "--objects"], "without --vector")
         if not args.confidence:
@@ -45,10 +56,7 @@ def predict(argv: Sequence[str]) -> None:
         flagged_options(args),
         stack=args.stack,
         mosaic=args.mosaic,
-        engine=args.engine,
-        workers=args.workers,
-        address=args.address,
-        gpus=args.gpus,
+        machines=machines,
         each=show,
     )
     if args.json:
@@ -91,7 +99,8 @@ def predict_parser() -> VerbParser:
     _add_quality(parser)
     _add_speed(parser)
     _add_place(parser)
-    _add_machines(parser)
+    blocks = "cut each scene into this many blocks of rows"
+    add_machines(parser)("--blocks", blocks, type=int, otherwise="as many as keep the workers busy")
     return parser
 
 
@@ -173,21 +182,6 @@ def _add_place(parser: VerbParser) -> None:
     region = "place of the scenes, such as potsdam, or file for the files' names (MetaSegNet only)"
     add("--region", region, otherwise=scenes)
     add("--date", "day of acquisition, YYYY-MM-DD (MetaSegNet with seasons only)", otherwise=scenes)
-
-
-def _add_machines(parser: VerbParser) -> None:
-    from geodistill.engine import ENGINES
-
-    add = parser.add_group("many machines")
-    add("--engine", "what runs the workers", default="local", choices=ENGINES)
-    add("--address", "Ray cluster to join, such as auto", otherwise="one is started here")
-    add(
-        "--blocks",
-        "cut each scene into this many blocks of rows",
-        type=int,
-        otherwise="as many as keep the workers busy",
-    )
-    add("--gpus", "GPUs that Ray sets aside for each worker", type=float, default=0.0)
 
 
 def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:

@@ -11,6 +11,8 @@ from geodistill.cli.terminal import print_json
 
 def robustness_parser() -> VerbParser:
     """Return the parser of ``robustness``."""
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
+
     parser = VerbParser(
         "robustness",
         "How a model's maps change where images are shifted, turned, brighter, darker, noisier, hazier, compressed, of "
@@ -27,11 +29,11 @@ def robustness_parser() -> VerbParser:
     add("--out", "directory of robustness.json, .csv and .png", otherwise="the table is printed, nothing is written")
     add.switch("--json", "print JSON")
     add = parser.add_group("quality")
-    add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
+    add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=EvaluateOptions.overlap)
     add("--resamples", "draws of the bootstrap", type=int, default=1000)
     add("--seed", "random seed of noise and draws", type=int, default=0)
     add = parser.add_group("speed")
-    add("--batch-size", "batch size (windows per forward pass)", type=int, default=4)
+    add("--batch-size", "batch size (windows per forward pass)", type=int, default=EvaluateOptions.batch_size)
     add("--device", DEVICE, default="auto")
     return parser
 

@@ -120,7 +120,7 @@ def compare(
     manifest: Path | str | None = None,
     split: str = "test",
     size: int | None = None,
-    batch_size: int = 4,
+    batch_size: int = EvaluateOptions.batch_size,
     repeats: int = 5,
     device: str = "auto",
     loaded: Mapping[Path, Segmenter] | None = None,
@@ -242,7 +242,7 @@ class Lineage:
 
 
 @torch.inference_mode()
-def images_per_second(segmenters: Sequence[Segmenter], size: int, batch_size: int = 4, repeats: int = 5) -> list[float]:
+def images_per_second(segmenters: Sequence[Segmenter], size: int, batch_size: int, repeats: int = 5) -> list[float]:
     """Time models in turn on random images.
 
     Args:

@@ -19,8 +19,8 @@ from geodistill.engine import progress_bar
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.evaluate_options import EvaluateOptions
-from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.intervals import by_place, miou_interval, reliability, score_intervals
+from geodistill.evaluation.pictures import confusion_picture
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
 from geodistill.evaluation.score_tables import write_csv, write_per_image
 from geodistill.evaluation.scoring import (
@@ -178,15 +178,7 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
         masks,
         legend,
         subset,
-        ScoringSettings(
-            options.overlap,
-            options.flips,
-            options.batch_size,
-            manifest.ignore_unknown,
-            mapping,
-            options.gsd,
-            options.resize,
-        ),
+        ScoringSettings(options, manifest.ignore_unknown, mapping),
         segmenter.tile,
         segmenter.fingerprint(),
         segmenter.class_sets,

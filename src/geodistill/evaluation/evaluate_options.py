@@ -33,7 +33,7 @@ class EvaluateOptions:
         RecipeError: A number is out of its range.
     """
 
-    overlap: float = 0.25
+    overlap: float = PredictOptions.overlap
     flips: bool = False
     scales: tuple[float, ...] | None = None
     subset: Sequence[str] | None = None

@@ -17,6 +17,7 @@ from geodistill.data.reader import refuse_moved
 from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError, counted
 from geodistill.evaluation.evaluate import check_legend
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.intervals import interval, mean_iou, resample
 from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
@@ -56,8 +57,8 @@ class RobustnessOptions:
     """
 
     images: int = 100
-    overlap: float = 0.25
-    batch_size: int = 4
+    overlap: float = EvaluateOptions.overlap
+    batch_size: int = EvaluateOptions.batch_size
     device: str = "auto"
     resamples: int = 1000
     seed: int = 0
@@ -172,7 +173,8 @@ def robustness(
     rows = manifest.some_rows(split)
     rows = tuple(rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(options.images, len(rows))))
     places = PerPlaceModel(segmenter)
-    settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
+    scored_as = EvaluateOptions(overlap=options.overlap, batch_size=options.batch_size)
+    settings = ScoringSettings(scored_as, manifest.ignore_unknown)
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for index, row in enumerate(progress_bar(rows, "robustness", unit="image", leave=False)):
         rng = np.random.default_rng([options.seed, index])
@@ -217,9 +219,9 @@ def _classes(
     network: Network, image: NDArray[np.float32], valid: NDArray[np.bool_], settings: ScoringSettings
 ) -> NDArray[np.uint8]:
     area = Area.whole(ArrayRaster(image, valid))
-    windows = area.windows(network.size, settings.overlap)
-    options = SlidingOptions(overlap=settings.overlap)
-    with closing(stream(network, area, windows, options, batch=settings.batch_size)) as parts:
+    overlap, batch = settings.options.overlap, settings.options.batch_size
+    windows = area.windows(network.size, overlap)
+    with closing(stream(network, area, windows, SlidingOptions(overlap=overlap), batch=batch)) as parts:
         return np.concatenate([part.classes for part in parts])
 
 

@@ -21,13 +21,12 @@ def write_csv(path: Path, scores: Scores) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    columns = (scores.iou, scores.f1, scores.precision, scores.recall)
-    lines: list[list[Any]] = [["class", "iou", "f1", "precision", "recall", "pixels"]]
+    columns = scores.per_class.values()
+    lines: list[list[Any]] = [["class", *scores.per_class, "pixels"]]
     for index, name in enumerate(scores.names):
         lines.append([name, *(_cell(column[index]) for column in columns), int(scores.support[index])])
-    means = (scores.miou, scores.mf1, scores.mprecision, scores.mrecall)
-    lines.append(["(mean)", *map(_cell, means), int(scores.support.sum())])
-    lines.append(["(overall accuracy)", _cell(scores.oa), "", "", "", int(scores.support.sum())])
+    lines.append(["(mean)", *map(_cell, scores.means.values()), int(scores.support.sum())])
+    lines.append(["(overall accuracy)", _cell(scores.oa), *[""] * (len(columns) - 1), int(scores.support.sum())])
     _write_lines(path, lines)
 
 

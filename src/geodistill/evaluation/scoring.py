@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from geodistill.data.manifest import Row
 from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.set_coverage import count_sets
 from geodistill.inference.network import Network, as_network
 from geodistill.inference.options import SlidingOptions
@@ -38,23 +39,14 @@ class ScoringSettings:
     """How images are segmented for scoring.
 
     Attributes:
-        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
-        flips: Average over horizontal and vertical mirrors.
-        batch_size: Batch size (windows per forward pass).
+        options: What the user asked; of it overlap, flips, batch size, gsd and resize concern each image.
         ignore_unknown: Ignore labels that the legend does not list instead of refusing them.
         mapping: Scores on the classes that model and set have in common; on the model's own where not given.
-        gsd: Metres per pixel that images are brought to before they are segmented; the labels stay as they are, and
-            each takes the class of the pixel it lies in.
-        resize: Pixels that the longer side of each image is brought to instead, likewise.
     """
 
-    overlap: float = 0.25
-    flips: bool = False
-    batch_size: int = 4
+    options: EvaluateOptions = field(default_factory=EvaluateOptions)
     ignore_unknown: bool = False
     mapping: ClassMap | None = None
-    gsd: float | None = None
-    resize: int | None = None
 
     def prediction(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return predicted classes as they are scored."""
@@ -153,7 +145,7 @@ class ExtraPixels(Protocol):
 
 def scoring_network(segmenter: Segmenter, settings: ScoringSettings) -> Network:
     """Return a model as `score_image` runs it."""
-    return as_network(segmenter, tta="flips" if settings.flips else "none")
+    return as_network(segmenter, tta="flips" if settings.options.flips else "none")
 
 
 class ImageWatcher(Protocol):
@@ -275,10 +267,10 @@ def _predictions(
     network: Network, raster: Raster, row: Row, area: Window, settings: ScoringSettings
 ) -> Generator[Generator[Rows, None, None], None, None]:
     """Segment an area of an open raster, from its first row to its last, in the area's own pixels."""
-    target, native = settings.gsd, row.gsd
-    if settings.resize is not None:
+    target, native, resize = settings.options.gsd, row.gsd, settings.options.resize
+    if resize is not None:
         native = raster.grid.gsd or row.gsd or 1.0  # metres do not matter
-        target = native * max(row.window.height, row.window.width) / settings.resize
+        target = native * max(row.window.height, row.window.width) / resize
     if target is None:
         with _stream(network, Area(raster, area), settings) as parts:
             yield ((part.first, part.classes, part.valid, _steps(part), _shares(part)) for part in parts)
@@ -322,10 +314,11 @@ def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
 
 def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
-    windows = area.windows(network.size, settings.overlap)
+    overlap, batch = settings.options.overlap, settings.options.batch_size
+    windows = area.windows(network.size, overlap)
     samples = "uint8" if network.class_sets and settings.mapping is None else None
-    options = SlidingOptions(overlap=settings.overlap, confidence=True, probabilities=samples)
-    return closing(stream(network, area, windows, options, batch=settings.batch_size))
+    options = SlidingOptions(overlap=overlap, confidence=True, probabilities=samples)
+    return closing(stream(network, area, windows, options, batch=batch))
 
 
 def open_mask(row: Row, image: Raster) -> Raster:

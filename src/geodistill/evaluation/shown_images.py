@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geodistill.evaluation.figures import to_rgb
+from geodistill.evaluation.pictures import to_rgb
 from geodistill.evaluation.scoring import ImageScore, ScoringSettings, read_preview, scoring_network
 from geodistill.files import atomic_path, json_text
 from geodistill.inference.location import PerPlaceModel

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.evaluation.figures import to_rgb
+from geodistill.evaluation.pictures import to_rgb
 from geodistill.evaluation.results import model_files
 from geodistill.evaluation.shown_images import class_bytes, photo_bytes
 from geodistill.explain.components import Components, as_colours, principal_components, similarities, turned_to

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from geodistill.description import find_segmenter
-from geodistill.engine import Engine, Machines, run_tasks
+from geodistill.engine import Machines, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.beside import earlier_files, outputs_of
@@ -47,10 +47,7 @@ def predict(
     *,
     stack: bool = False,
     mosaic: bool = False,
-    engine: Engine = "local",
-    workers: int = 1,
-    address: str | None = None,
-    gpus: float = 0,
+    machines: Machines | None = None,
     each: Callable[[SceneMap], None] | None = None,
 ) -> list[SceneMap]:
     """Map scenes of any size, in memory that grows with their width and not with their height.
@@ -62,10 +59,7 @@ def predict(
         options: How, by default those of `PredictOptions`.
         stack: All inputs are band files of one scene.
         mosaic: All inputs are neighbouring parts of one scene, on one grid; where they overlap, the first lies on top.
-        engine: ``local`` or ``ray``.
-        workers: Scenes, or blocks of them, that are worked on at once, each in a process of its own.
-        address: Of the Ray cluster.
-        gpus: GPUs, or share of one, for each worker on the cluster.
+        machines: Where, and how many scenes, or blocks of them, are worked on at once.
         each: Is called with each scene's map as soon as it is made.
 
     Returns:
@@ -78,7 +72,7 @@ def predict(
         UnknownNameError: A name among the settings is not known.
         OutputError: A map cannot be written, or a file that would be written is read.
     """
-    options = options or PredictOptions()
+    options, machines = options or PredictOptions(), machines or Machines()
     model, spec = find_model(model, options)
     if options.class_sets is not None:
         check_class_sets(model, options.class_sets)
@@ -98,7 +92,7 @@ def predict(
     scenes = within_area(scenes, options)
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
-    run = partial(run_tasks, machines=Machines(engine, workers, address, gpus))
+    run = partial(run_tasks, machines=machines)
     maps: dict[int, SceneMap] = {}
     try:
         with offline_where(options.local_only):
@@ -107,10 +101,10 @@ def predict(
         check_paths(paths, options, read)
         tasks = [SceneTask(scene, path) for scene, path in zip(scenes, paths, strict=True)]
         # Fewer scenes than workers: one scene after the other, each by all workers.
-        blocks = options.blocks or (workers if workers > len(tasks) else 1)
+        blocks = options.blocks or (machines.workers if machines.workers > len(tasks) else 1)
         if blocks > 1:
             sharing = worker
-            if engine == "ray" and gpus and device_name(options.device) == "cpu":
+            if machines.engine == "ray" and machines.gpus and device_name(options.device) == "cpu":
                 sharing = worker.with_options(for_gpus(options))
             whole = partial(map_in_blocks, sharing, blocks=blocks, run=run)
             results = run_tasks(whole, tasks, keep_going=options.keep_going)

@@ -67,6 +67,39 @@ class WorkerOptions(Machines):
     batch: int | None = None
 
 
+@dataclass(frozen=True)
+class LabelPlan:
+    """What a run is to do, once all that can be refused before its folder is made was looked at.
+
+    Attributes:
+        settings: What the user asked.
+        legend: The classes.
+        annotations: The boxes.
+        out: The folder.
+        work: How the work is done.
+        moves_with: See `build`.
+    """
+
+    settings: LabelSettings
+    legend: Legend
+    annotations: Annotations
+    out: Path
+    work: WorkerOptions
+    moves_with: Path | None
+
+    def describe_run(self, batch: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what the result depends on, as ``settings.json`` keeps it."""
+        about = self.settings.to_dict()
+        about |= {"annotations": annotation_files(self.annotations), "image_names": image_names(self.annotations)}
+        about[LISTS] = annotation_lists(self.annotations)
+        if ":" in self.settings.segmenter:
+            # Both change the last bits of a network's masks, or more.
+            about |= {"batch": batch, "weights": weights_stamp(self.settings.segmenter)}
+        if self.settings.lists is not None:
+            about[SPLIT_LISTS] = split_lists(self.settings.lists)
+        return about | moving_root(self.out, self.moves_with, earlier)
+
+
 def build(
     settings: LabelSettings,
     out: Path | str,
@@ -110,7 +143,7 @@ def build(
     out, work = Path(out), work or WorkerOptions()
     check_folder(out, (settings.images, settings.boxes))
     earlier = refuse_other(out, resume)
-    _check_choices(settings, work, earlier)
+    _refuse_unusable(settings, work, earlier)
     annotations = read_annotations(settings, progress=progress)
     legend = settings.legend(annotations.categories)
     _refuse_boxless(annotations, settings)
@@ -119,8 +152,10 @@ def build(
     check_division(annotations, settings)
     if earlier is None:
         _open_segmenter(settings.segmenter, out, work)
+    label_plan = LabelPlan(settings, legend, annotations, out, work, moves_with)
     with hold_folder(out, "label build"):
-        account = _build(settings, legend, annotations, out, work, resume, progress, moves_with)
+        # A second look, since another run may have written there until the folder was ours.
+        account = _build(label_plan, refuse_other(out, resume), progress)
     return _checked(account, out, keep_going)
 
 
@@ -137,28 +172,13 @@ def read_annotations(settings: LabelSettings, *, progress: bool = False) -> Anno
     )
 
 
-def _build(
-    settings: LabelSettings,
-    legend: Legend,
-    annotations: Annotations,
-    out: Path,
-    work: WorkerOptions,
-    resume: bool,
-    progress: bool,
-    moves_with: Path | None,
-) -> Account:
-    earlier = refuse_other(out, resume)
+def _build(label_plan: LabelPlan, earlier: dict[str, Any] | None, progress: bool) -> Account:
+    settings, legend, annotations = label_plan.settings, label_plan.legend, label_plan.annotations
+    out, work = label_plan.out, label_plan.work
     batch = tiles_at_once(settings.segmenter, work, earlier)
-    about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
-    about[LISTS] = annotation_lists(annotations)
-    if ":" in settings.segmenter:
-        # Both change the last bits of a network's masks, or more.
-        about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}
-        if earlier is not None and ":~" in settings.segmenter and not earlier.get("weights"):
-            earlier["weights"] = about["weights"]  # runs of before did not look below a home directory
-    if settings.lists is not None:
-        about[SPLIT_LISTS] = split_lists(settings.lists)
-    about |= moving_root(out, moves_with, earlier)
+    about = label_plan.describe_run(batch, earlier)
+    if earlier is not None and ":~" in settings.segmenter and not earlier.get("weights"):
+        earlier["weights"] = about["weights"]  # runs of before did not look below a home directory
     same_splits = begin(out, about, earlier)
     with Journal(out) as journal:
         tasks = list(plan(annotations, settings.tile, settings.overlap))
@@ -189,7 +209,7 @@ def _build(
     return account
 
 
-def _check_choices(settings: LabelSettings, work: WorkerOptions, earlier: dict[str, Any] | None) -> None:
+def _refuse_unusable(settings: LabelSettings, work: WorkerOptions, earlier: dict[str, Any] | None) -> None:
     """Refuse what could only fail when the folder is made already, and images are labelled."""
     check_segmenter(settings.segmenter)
     work.check()

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from geodistill.metrics import PER_CLASS
+
 PRINTED = 0.005
 """Largest rounding error of a figure printed in per cent with two digits."""
 
@@ -128,10 +130,7 @@ _HEADINGS = {
     "decoder_parameters": "decoder's parameters (M)",
     "gflops": "GFLOPs",
 }
-_SHARES = (
-    *("iou", "f1", "precision", "recall", "oa"),
-    *("miou", "mf1", "mprecision", "mrecall", "instance_iou", "pixel_iou"),
-)
+_SHARES = (*PER_CLASS, *(f"m{key}" for key in PER_CLASS), "oa", "instance_iou", "pixel_iou")
 
 
 def heading(column: str) -> str:

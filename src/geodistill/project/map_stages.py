@@ -47,7 +47,7 @@ def run_predict(job: StageJob) -> StageResult:
         predict_options(job.project, job.plan.stage.settings),
         stack=values.get("stack", False),
         mosaic=values.get("mosaic", False),
-        **job.of_options(Machines),
+        machines=Machines(**job.of_options(Machines)),
     )
     failed = [scene_map for scene_map in maps if scene_map.error is not None]
     if failed:

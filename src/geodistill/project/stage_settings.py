@@ -6,28 +6,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from geodistill.data.splits import SplitPlan
+from geodistill.engine import Machines
 
 Places = str | tuple[str, ...]
 """A file, folder or address, or several."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineKeys:
+class MachineKeys(Machines):
     """Where work is done; nothing of it changes a result, so nothing of it makes a stage run again.
 
     Attributes:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
-        engine: What runs the workers.
-        workers: Items at once.
-        address: Ray cluster to join; one is started here without.
-        gpus: GPUs, or share of one, for each worker on the cluster.
     """
 
     device: str = "auto"
-    engine: Literal["local", "ray"] = "local"
-    workers: int = 1
-    address: str | None = None
-    gpus: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

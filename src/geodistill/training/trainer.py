@@ -309,7 +309,7 @@ class ValidationPictures(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the grid, one for each set."""
         if isinstance(pl_module, SegmentationTask):
-            draw = load("geodistill.evaluation.figures:prediction_grid")
+            draw = load("geodistill.evaluation.pictures:prediction_grid")
             for position, (name, spec) in enumerate(pl_module.sets.items()):
                 if rows := self._rows.get(position):
                     images, truths, predictions = ([row[i] for row in rows] for i in range(3))

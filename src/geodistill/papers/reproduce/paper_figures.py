@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, RecipeError, check_name
-from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
+from geodistill.evaluation.pictures import error_map, panel_grid, to_rgb
 from geodistill.evaluation.scoring import ImageScore, Preview
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
 from geodistill.files import write_figure

@@ -92,13 +92,7 @@ class RanRows:
     def previews(self, label: str, prompts: Sequence[int] = ()) -> list[Preview]:
         """Return image, truth and a row's prediction for each tile, each under one of the model's prompts if named."""
         _, options = self.runner.scoring(self.runs[label])
-        settings = ScoringSettings(
-            flips=options.flips,
-            ignore_unknown=self.manifest.ignore_unknown,
-            mapping=self.mappings.get(label),
-            gsd=options.gsd,
-            resize=options.resize,
-        )
+        settings = ScoringSettings(options, self.manifest.ignore_unknown, self.mappings.get(label))
         place = self.places[label]
         models = [place.for_prompt(one) for one in prompts] or [place.at(tile.row) for tile in self.tiles]
         networks = [(scoring_network(model, settings), tile) for model, tile in zip(models, self.tiles, strict=True)]

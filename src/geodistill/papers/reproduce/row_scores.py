@@ -140,10 +140,8 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
         size: Side in pixels at which the network sees the image that operations are counted for; not counted where not
             given.
     """
-    means = {"miou": scores.miou, "mf1": scores.mf1, "mprecision": scores.mprecision, "mrecall": scores.mrecall}
-    classes = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-    shares: dict[str, Any] = means | {"oa": scores.oa}
-    for kind, values in classes.items():
+    shares: dict[str, Any] = scores.means | {"oa": scores.oa}
+    for kind, values in scores.per_class.items():
         shares |= {f"{kind}:{name}": value for name, value in zip(scores.names, values, strict=True)}
         if len(scores.names) == 2 and scores.subset == scores.names:
             shares[kind] = values[1]

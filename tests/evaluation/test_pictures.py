@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from geodistill.errors import OutputError
-from geodistill.evaluation.figures import confusion_picture, error_map, legend_strip, prediction_grid, to_rgb
+from geodistill.evaluation.pictures import confusion_picture, error_map, legend_strip, prediction_grid, to_rgb
 from geodistill.metrics import ConfusionMatrix
 from geodistill.spec import IGNORE_INDEX, Legend
 

@@ -22,7 +22,7 @@ from geodistill.nn.output import SegmentationOutput, ceil_div, pad_to_multiple
 Architecture = Literal["unet", "upernet", "mask2former"]
 Pyramid = Literal["last", "blocks"]
 
-DECODERS: dict[str, str] = {
+SHARED_DECODERS: dict[str, str] = {
     "unet": "geodistill.methods.sep.network:UNetBlocks",
     "upernet": "geodistill.methods.sep.network:UPerBlocks",
     "mask2former": "geodistill.methods.sep.mask2former:MaskBlocks",
@@ -265,7 +265,7 @@ class SepNetwork(nn.Module):
                 f"{config.architecture} on {self.encoder.name} with strides {list(strides)}",
                 f"an encoder with strides {list(_STRIDES)}, or a plain vision transformer of four blocks or more",
             )
-        self.decoder = load(DECODERS[config.architecture])(maps, config.decoder_channels)
+        self.decoder = load(SHARED_DECODERS[config.architecture])(maps, config.decoder_channels)
         counts = self.sets.values() or [classes]
         self.heads = nn.ModuleList(self.decoder.make_head(count, config) for count in counts)
 

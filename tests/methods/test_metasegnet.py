@@ -29,7 +29,6 @@ from geodistill.nn.output import SegmentationOutput
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend, Spec
 from geodistill.text.climate import ZONES
-from ranks import collapsed
 
 SPEC = Spec(Legend(("background", "building"), ((0, 0, 0), (255, 0, 0))), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
 SMALL = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
@@ -56,10 +55,6 @@ def test_forward_gives_logits_of_the_image_and_what_matching_compares(size: tupl
     for name in ("image_embedding", "text_embedding"):
         assert torch.allclose(output.features[name][0].norm(dim=1), torch.ones(3), atol=1e-5)
     assert output.features["match"][0].shape == output.features["mismatch"][0].shape == (3, 2)
-
-
-def test_no_block_collapses_its_channels() -> None:
-    assert collapsed(network(), torch.randn(2, 3, 128, 128), torch.tensor([0, 1])) == []
 
 
 def test_the_prompt_changes_the_map_and_padding_does_not() -> None:

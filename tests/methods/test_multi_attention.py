@@ -50,12 +50,6 @@ def test_its_parameters_on_resnet_50_are_the_authors() -> None:
     assert sum(p.numel() for p in decoder.parameters()) == expected
 
 
-@pytest.mark.parametrize("size", [(64, 64), (50, 70)])
-def test_logits_have_the_images_size(size: tuple[int, int]) -> None:
-    network = SupervisedNetwork(3, 4, architecture="manet", encoder="test_resnet").eval()
-    assert network(torch.zeros(1, 3, *size)).logits.shape == (1, 4, *size)
-
-
 def test_a_scaled_network_sees_a_smaller_image() -> None:
     torch.manual_seed(0)
     network = SupervisedNetwork(3, 2, architecture="unet", encoder="test_resnet", scale=0.5, aux_head=True).eval()

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from geodistill.methods.kda.network import KdaNetwork
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.maflnet.network import MaflNetwork
 from geodistill.methods.maflnet.training import PRESETS
+from geodistill.methods.metasegnet.network import MetaSegNetwork
 from geodistill.methods.sep.network import SepNetwork
-from geodistill.methods.supervised.network import SupervisedNetwork
+from geodistill.methods.supervised.network import DECODERS, SupervisedNetwork
 from ranks import collapsed
 
 CLASSES = 3
@@ -22,6 +23,14 @@ FLAT = {"teacher_channels": [16] * 4, "teacher_strides": [16] * 4}
 PYRAMID = {"teacher_channels": [16, 24, 32, 48, 64], "teacher_strides": [2, 4, 8, 16, 32]}
 SMALL: dict[str, Any] = {"decoder_channels": 16}
 KTDA: dict[str, Any] = {"encoder": "test_resnet", "fmm_blocks": 1, "decoder_channels": 16}
+
+
+def metasegnet(channels: int, classes: int, **arguments: Any) -> MetaSegNetwork:
+    """MetaSegNet with texts of another length for each of two prompts."""
+    made = MetaSegNetwork(channels, classes, prompts=("Af", "Cfb"), text_tokens=9, text_width=12, **arguments)
+    made.set_text([torch.randn(3 + 2 * i, 12) for i in range(2)])
+    return made
+
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "unet": (SupervisedNetwork, {"architecture": "unet", "encoder": "test_resnet", **SMALL}),
@@ -37,6 +46,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "fcn-vit": (SupervisedNetwork, {"architecture": "fcn", "encoder": "test_vit", **SMALL}),
     "segformer": (SupervisedNetwork, {"architecture": "segformer", "encoder": "mit_b0", **SMALL}),
     "fpn": (SupervisedNetwork, {"architecture": "fpn", "encoder": "test_resnet", "decoder_channels": 32}),
+    "manet": (SupervisedNetwork, {"architecture": "manet", "encoder": "test_resnet", **SMALL}),
     "ktda": (KtdaNetwork, KTDA | FLAT),
     "ktda-reference": (KtdaNetwork, KTDA | FLAT | {"order": "neck_fmm", "aux_from": "fmm"}),
     "ktda-no-fmm-unet": (KtdaNetwork, KTDA | FLAT | {"fmm_blocks": 0, "decoder": "unet"}),
@@ -57,6 +67,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "kda-segnext": (KdaNetwork, {"encoder": "test_resnet", "decoder": "segnext", **SMALL}),
     "maflnet": (MaflNetwork, {"encoder": "mit_b0", "width": 16}),
     "maflnet-vit": (MaflNetwork, {"encoder": "test_vit(adapters=block)", "trained": "adapters", "width": 16}),
+    "metasegnet": (metasegnet, {"encoder": "test_convnext", "width": 16, "heads": 2}),
     "sep-unet": (SepNetwork, {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 32}),
     "sep-upernet-vit": (SepNetwork, {"architecture": "upernet", "encoder": "test_vit", **SMALL}),
     "sep-mask2former": (
@@ -83,22 +94,36 @@ def build(request: pytest.FixtureRequest) -> Callable[..., nn.Module]:
     return make
 
 
+def run(network: nn.Module, image: Tensor) -> Any:
+    return network(*inputs(network, image))
+
+
+def inputs(network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+    """The image, and where the network reads a text, the prompt of each, another for the second."""
+    return (image, torch.arange(len(image))) if isinstance(network, MetaSegNetwork) else (image,)
+
+
+def test_every_decoder_is_asked() -> None:
+    asked = {arguments["architecture"] for kind, arguments in NETWORKS.values() if kind is SupervisedNetwork}
+    assert asked == set(DECODERS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bands", [1, 3, 13])
 def test_logits_have_the_images_size(build: Callable[..., nn.Module], bands: int) -> None:
     network = build(bands).eval()
     for size in ((64, 64), (65, 97)):
         with torch.no_grad():
-            logits = network(torch.randn(2, bands, *size)).logits
+            logits = run(network, torch.randn(2, bands, *size)).logits
         assert logits.shape == (2, CLASSES, *size)
         assert torch.isfinite(logits).all()
 
 
 def test_every_trainable_parameter_has_a_gradient(build: Callable[..., nn.Module]) -> None:
     network = build().train()
-    output = network(torch.randn(2, 3, 64, 64))
+    output = run(network, torch.randn(2, 3, 64, 64))
     everything = [output.logits, *output.aux.values(), *(m for maps in output.features.values() for m in maps)]
-    torch.stack([(t * torch.randn_like(t)).mean() for t in everything]).sum().backward()
+    torch.stack([(t * torch.randn_like(t)).mean() for t in everything if t.is_floating_point()]).sum().backward()
     without = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
     assert any(p.grad is not None and p.grad.any() for p in network.parameters())
@@ -115,7 +140,7 @@ def test_save_and_load_give_the_same_logits(build: Callable[..., nn.Module], tmp
     second.load_state_dict(load_file(tmp_path / "model.safetensors"))
     image = torch.randn(1, 3, 48, 80)
     with torch.no_grad():
-        assert torch.equal(first(image).logits, second(image).logits)
+        assert torch.equal(run(first, image).logits, run(second, image).logits)
 
 
 @pytest.mark.slow
@@ -128,7 +153,7 @@ def test_the_inference_form_needs_a_part_of_the_state_and_gives_the_same_logits(
     inference.load_state_dict({key: state[key] for key in inference.state_dict()})
     image = torch.randn(1, 3, 65, 97)
     with torch.no_grad():
-        a, b = training(image), inference(image)
+        a, b = run(training, image), run(inference, image)
     assert torch.equal(a.logits, b.logits)
     assert not b.aux
     assert not b.features
@@ -144,7 +169,8 @@ def test_the_encoder_can_be_found_by_the_optimiser(build: Callable[..., nn.Modul
 @pytest.mark.slow
 def test_no_block_collapses_its_channels(build: Callable[..., nn.Module]) -> None:
     """At initial weights; a map whose channels are all alike never learns to be more."""
-    assert collapsed(build(), torch.randn(2, 3, 128, 128)) == []
+    network = build()
+    assert collapsed(network, *inputs(network, torch.randn(2, 3, 128, 128))) == []
 
 
 def test_a_block_that_averages_its_channels_is_found() -> None:

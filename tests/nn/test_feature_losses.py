@@ -83,6 +83,7 @@ def test_terms_are_means_over_levels_and_only_those_asked_for() -> None:
     torch.testing.assert_close(result["cosine"], sum(cosine_distance(s, t) for s, t in levels) / 2)
     result["query"].backward()
     assert all(parameter.grad is not None for parameter in terms.parameters())
+    assert {key.split(".")[0] for key in terms.state_dict()} == {"query"}
     assert not list(FeatureTerms(["relation"], [3, 5]).parameters())
 
 

@@ -196,6 +196,13 @@ def test_a_written_recipe_with_idle_keys_is_read_again(tmp_path: Path, flags: li
         assert written["data"].pop("hollow", 0.0) == 0  # a version that did not know the key yet
 
 
+def test_a_preset_does_not_give_an_earlier_run_what_it_has_since_become() -> None:
+    written = recipe_dict(load_recipe("sep", ["--preset", "printed"]))
+    assert written["network"].pop("head_kernel") == 1
+    assert load_recipe(written).network.head_kernel == 3  # that of a version without the key
+    assert load_recipe({"method": "sep", "preset": "printed"}).network.head_kernel == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, MAP_LOSSES, Method, WrappedObjective, parse_term
+from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, Method, WrappedObjective, parse_term
 from geodistill.methods.schema import CommonLosses
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.encoders import Encoder
-from geodistill.nn.feature_losses import FeatureTerms, feature_kd
+from geodistill.nn.feature_losses import MAP_LOSSES, FeatureTerms, feature_kd
 from geodistill.nn.logit_losses import channel_wise_kd, logit_kd, relation_inter, relation_intra
 from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput

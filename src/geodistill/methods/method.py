@@ -16,6 +16,7 @@ from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.lazy import choose, load
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.encoders import Encoder
+from geodistill.nn.feature_losses import MAP_LOSSES
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
 
@@ -40,9 +41,8 @@ LOGIT_LOSSES: dict[str, str] = {
 """Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
 float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
 
-MAP_LOSSES = ("cosine", "relation", "query")
 FEATURE_LOSSES = ("feature", *MAP_LOSSES, "adversarial")
-"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.feature_losses.FeatureTerms`."""
+"""Distillation terms on features."""
 
 PSEUDO = "pseudo"
 """The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""

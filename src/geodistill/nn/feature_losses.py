@@ -5,8 +5,7 @@ Maps are ``(B, C, H, W)`` float, the student's brought to the teacher's channels
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -100,8 +99,19 @@ class QueryAttention(nn.Module):
         return F.mse_loss(attention @ self.values(pixels), keys)
 
 
+MapLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of one level: of the student's maps and the teacher's."""
+
+MAP_LOSSES: dict[str, Callable[[int], MapLoss]] = {
+    "cosine": lambda channels: cosine_distance,
+    "relation": lambda channels: token_relation,
+    "query": QueryAttention,
+}
+"""What makes the loss of a level of so many channels, by the name of the term; it is a module where it has weights."""
+
+
 class FeatureTerms(nn.Module):
-    """The terms that are asked for of ``cosine``, ``relation`` and ``query``, each the mean over levels.
+    """The terms that are asked for of `MAP_LOSSES`, each the mean over levels.
 
     Args:
         kinds: Their names, as in a recipe; others are passed over.
@@ -110,23 +120,16 @@ class FeatureTerms(nn.Module):
 
     def __init__(self, kinds: Collection[str], channels: Sequence[int]) -> None:
         super().__init__()
-        self._kinds = frozenset(kinds)
-        self.query = nn.ModuleList(map(QueryAttention, channels)) if "query" in kinds else None
+        self._losses = {kind: list(map(make, channels)) for kind, make in MAP_LOSSES.items() if kind in kinds}
+        for kind, losses in self._losses.items():
+            self.add_module(kind, nn.ModuleList(loss for loss in losses if isinstance(loss, nn.Module)))
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return each term by name, of maps ``(B, Ci, Hi, Wi)`` for each level and targets of the same shapes."""
-        each_level: dict[str, Iterable[Any]] = {
-            "cosine": [cosine_distance] * len(teacher),
-            "relation": [token_relation] * len(teacher),
+        return {
+            kind: torch.stack([loss(s, t) for loss, s, t in zip(losses, student, teacher, strict=True)]).mean()
+            for kind, losses in self._losses.items()
         }
-        if self.query is not None:
-            each_level["query"] = self.query
-        terms = {}
-        for kind, losses in each_level.items():
-            if kind in self._kinds:
-                parts = [loss(s, t) for loss, s, t in zip(losses, student, teacher, strict=True)]
-                terms[kind] = torch.stack(parts).mean()
-        return terms
 
 
 def hide_patches(image: Tensor, fill: Tensor, share: float, side: int) -> tuple[Tensor, Tensor]:

@@ -81,8 +81,7 @@ def load_recipe(
 
     asked = dict(overrides) if isinstance(overrides, Mapping) else {}
     overrides = as_flags(overrides) if isinstance(overrides, Mapping) else overrides
-    name = config if isinstance(config, str | Path) else None
-    data = _given_keys(config)
+    name, data = config if isinstance(config, str | Path) else None, _given_keys(config)
     blocks = _preset_blocks(data, str(name or "given"))
     overrides = _join_lists(overrides)
     flags = _flags(overrides)
@@ -98,7 +97,8 @@ def load_recipe(
             mend = "it is trainer.accelerator" if key == "device" else "see 'geodistill fit --print_config'"
             raise UnknownNameError("recipe key", key, known, mend)
     parser, defaults = _parser(kind)  # type: ignore[arg-type]  # mypy looks at the hash of instances
-    named = plug.presets.get(preset, {})
+    # A key that a whole recipe does not have was not known then: it is as by default, whatever its preset has become.
+    named = {} if _is_whole(data, known) else plug.presets.get(preset, {})
     whole = partial(parser.parse_object, defaults=False)  # each is laid over all values
     try:
         before = whole(_deep_merge(deepcopy(defaults.as_dict()), named)) if named else defaults

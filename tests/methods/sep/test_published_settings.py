@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from built import build_sep
 from factories import make_raster
 from geodistill.data.augment import Augmentation
 from geodistill.data.data_config import DataConfig
@@ -17,10 +18,15 @@ from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import OptimizerConfig
-from geodistill.methods.sep.network import LastMapPyramid, SepNetwork
+from geodistill.methods.sep.network import LastMapPyramid, SepNetwork, UNetHead
+from geodistill.methods.sep.training import SepLossConfig
+from geodistill.nn.decoders import resize
 from geodistill.raster import Window
-from geodistill.spec import Legend
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
 from geodistill.training.recipe import load_recipe
+
+SPEC = Spec(Legend(("land", "house")), ("r", "g", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,25 @@ def test_recipes_say_what_was_published() -> None:
     assert (recipe.data.colour_one, recipe.data.crop_tries) == (True, 1)
     assert (recipe.optimizer.lr, recipe.optimizer.lr_batch) == (1e-3, 96)
     assert recipe.network.encoder == load_recipe("sep-finetune").network.encoder == "resnet50.tv_in1k"
+
+
+@pytest.mark.parametrize(("flags", "kernel"), [([], 3), (["--preset", "printed"], 1), (["--preset", "released"], 3)])
+def test_the_unets_head_is_a_convolution_as_printed_or_as_released(flags: list[str], kernel: int) -> None:
+    for name in ("sep", "sep-finetune"):
+        config = replace(load_recipe(name, flags).network, encoder="test_resnet", encoder_weights=None)
+        method = build_sep(SPEC, config, SepLossConfig())
+        assert method.network.heads[0].classifier.weight.shape == (2, 64, kernel, kernel)  # type: ignore[index, union-attr]
+        rebuilt = Segmenter.from_network("sep", method.arguments, SPEC, method.network.state_dict(), 32, {})
+        assert rebuilt(torch.zeros(1, 3, 40, 40)).shape == (1, 2, 40, 40)
+        earlier = {key: value for key, value in method.arguments.items() if key != "head_kernel"}
+        assert SepNetwork(3, 2, **earlier).heads[0].classifier.kernel_size == (3, 3)
+    with pytest.raises(RecipeError, match=r"network.head_kernel, which does nothing: network.architecture is upernet"):
+        load_recipe("sep", ["--network.head_kernel", "1", "--network.architecture", "upernet"])
+
+
+def test_a_1x1_convolution_commutes_with_the_enlargement() -> None:
+    head, maps = UNetHead(8, 3, 1), torch.randn(2, 8, 5, 6)
+    torch.testing.assert_close(head((maps,), (10, 12)), resize(head.classifier(maps), (10, 12)))
 
 
 def test_a_transformers_pyramid_is_of_its_last_map() -> None:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
-from geodistill.methods.method import MAP_LOSSES, all_weights
+from geodistill.methods.method import all_weights
 from geodistill.methods.task import Phase, leave_encoder, refuse_infinite
+from geodistill.nn.feature_losses import MAP_LOSSES, FeatureTerms, hidden_error, hide_patches
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
@@ -74,7 +74,7 @@ class TransferTask(Phase):
         more = [name for name in MAP_LOSSES if weights[name] != 0]
         self.more: nn.Module | None = None
         if more:
-            self.more = load("geodistill.nn.feature_losses:FeatureTerms")(more, objective.target_channels)
+            self.more = FeatureTerms(more, objective.target_channels)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
@@ -111,13 +111,9 @@ class TransferTask(Phase):
     def _masked(self, image: Tensor, goals: Sequence[Tensor]) -> Tensor:
         """Return the error of the student's maps of an image with hidden patches, each as large as a coarse pixel."""
         side = max(PATCH, *self._student[0].target_strides)
-        hide_patches, hidden_error = (
-            load(f"geodistill.nn.feature_losses:{name}") for name in ("hide_patches", "hidden_error")
-        )
         shown, hidden = hide_patches(image, self.network.mean, self._config.hidden, side)
         maps = self.network(shown)
-        error: Tensor = hidden_error(self._objective.normalised(maps) if self._objective.raw else maps, goals, hidden)
-        return error
+        return hidden_error(self._objective.normalised(maps) if self._objective.raw else maps, goals, hidden)
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay; linear warm-up, then a cosine to 0."""

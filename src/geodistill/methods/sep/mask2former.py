@@ -23,7 +23,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from geodistill.errors import RecipeError
-from geodistill.methods.sep.network import Hidden, Queries, SepDecoder, SepHead
+from geodistill.methods.sep.network import Hidden, Queries, SepDecoder, SepHead, SepNetworkConfig
 from geodistill.nn.decoders import resize
 from geodistill.nn.losses import mean_over_processes
 from geodistill.spec import IGNORE_INDEX
@@ -103,7 +103,7 @@ class MaskBlocks(SepDecoder):
         first = 0 if self.training else -1
         return (*queries[first:], *masks[first:])
 
-    def make_head(self, classes: int) -> SepHead:
+    def make_head(self, classes: int, config: SepNetworkConfig) -> SepHead:
         """Make a `QueryHead`."""
         return QueryHead(self.width, classes)
 

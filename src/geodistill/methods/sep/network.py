@@ -22,7 +22,7 @@ from geodistill.nn.output import SegmentationOutput, ceil_div, pad_to_multiple
 Architecture = Literal["unet", "upernet", "mask2former"]
 Pyramid = Literal["last", "blocks"]
 
-DECODERS: dict[str, str] = {
+SHARED_DECODERS: dict[str, str] = {
     "unet": "geodistill.methods.sep.network:UNetBlocks",
     "upernet": "geodistill.methods.sep.network:UPerBlocks",
     "mask2former": "geodistill.methods.sep.mask2former:MaskBlocks",
@@ -69,7 +69,7 @@ class SepDecoder(nn.Module):
         """Maps ``(B, Ci, Hi, Wi)`` at strides 4, 8, 16 and 32 of an image of ``size`` -> what the heads read."""
 
     @abstractmethod
-    def make_head(self, classes: int) -> SepHead:
+    def make_head(self, classes: int, config: SepNetworkConfig) -> SepHead:
         """Make the head of a set."""
 
 
@@ -93,17 +93,20 @@ class UNetBlocks(SepDecoder):
         half = maps[0].new_empty((maps[0].shape[0], 0, *((side + 1) // 2 for side in size)))
         return (self.blocks([half, *maps]),)
 
-    def make_head(self, classes: int) -> SepHead:
+    def make_head(self, classes: int, config: SepNetworkConfig) -> SepHead:
         """Make a `UNetHead`."""
-        return UNetHead(self.width, classes)
+        return UNetHead(self.width, classes, config.head_kernel)
 
 
 class UNetHead(SepHead):
-    """Bilinear enlargement and a 3x3 convolution; no ReLU as in SAMRS, which would cut logits off."""
+    """Bilinear enlargement and a convolution; no ReLU as in section 4.1.1, which would cut logits off.
 
-    def __init__(self, width: int, classes: int) -> None:
+    SAMRS prints a 1x1 convolution before the enlargement, with which it commutes, and released a 3x3 one behind it.
+    """
+
+    def __init__(self, width: int, classes: int, kernel: int) -> None:
         super().__init__()
-        self.classifier = nn.Conv2d(width, classes, 3, padding=1)
+        self.classifier = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
 
     def forward(self, hidden: Hidden, size: Sequence[int]) -> Tensor:
         """``(B, width, h, w)`` -> ``(B, K, H, W)`` logits."""
@@ -152,7 +155,7 @@ class UPerBlocks(SepDecoder):
         """Maps -> one ``(B, width, H / 4, W / 4)``."""
         return (self.fusion.fused(maps),)
 
-    def make_head(self, classes: int) -> SepHead:
+    def make_head(self, classes: int, config: SepNetworkConfig) -> SepHead:
         """Make a `UPerClassifier`."""
         return UPerClassifier(self.width, classes)
 
@@ -183,6 +186,7 @@ class SepNetworkConfig:
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
             random where not given.
         decoder_channels: Width of the decoder; SAMRS's where not given.
+        head_kernel: Side of the convolution that is U-Net's head: 3 as released, 1 as printed.
         pyramid: Maps of a plain vision transformer at the decoder's strides: from its ``last`` block, as released, or
             from four ``blocks``.
         pass_per_set: Run each set's part of a batch through the network by itself, as the released code does: a batch
@@ -193,6 +197,7 @@ class SepNetworkConfig:
     encoder: str = "resnet50"
     encoder_weights: str | None = None
     decoder_channels: int | None = None
+    head_kernel: Literal[1, 3] = 3
     pyramid: Pyramid = "last"
     pass_per_set: bool = False
 
@@ -260,8 +265,9 @@ class SepNetwork(nn.Module):
                 f"{config.architecture} on {self.encoder.name} with strides {list(strides)}",
                 f"an encoder with strides {list(_STRIDES)}, or a plain vision transformer of four blocks or more",
             )
-        self.decoder = load(DECODERS[config.architecture])(maps, config.decoder_channels)
-        self.heads = nn.ModuleList(self.decoder.make_head(count) for count in self.sets.values() or [classes])
+        self.decoder = load(SHARED_DECODERS[config.architecture])(maps, config.decoder_channels)
+        counts = self.sets.values() or [classes]
+        self.heads = nn.ModuleList(self.decoder.make_head(count, config) for count in counts)
 
     def forward(self, image: Tensor, sets: Tensor | None = None) -> SegmentationOutput:
         """Segment.

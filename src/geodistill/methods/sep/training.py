@@ -50,6 +50,13 @@ class SepRecipe(Recipe):
     network: SepNetworkConfig = field(default_factory=SepNetworkConfig)
     losses: SepLossConfig = field(default_factory=SepLossConfig)
 
+    def idle_keys(self) -> dict[str, str]:
+        """Return the key of U-Net's head where the segmentor is another, too."""
+        idle, architecture = super().idle_keys(), self.network.architecture
+        if architecture != "unet":
+            idle["network.head_kernel"] = f"network.architecture is {architecture}"
+        return idle
+
 
 class SepObjective(Objective):
     """The losses of every set on its own part of the batch, called ``set.term`` where there are sets."""
@@ -107,9 +114,10 @@ def sets_of(batch: Batch) -> dict[str, Tensor]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The paper: mini-batches form "a collective large batch, which is then fed into the network" (section 4.1.2).
-    "printed": {"network": {"pass_per_set": False}},
-    "released": {"network": {"pass_per_set": True}},
+    # The paper: mini-batches form "a collective large batch, which is then fed into the network" (section 4.1.2), and
+    # U-Net's head has a 1x1 convolution (section 4.1.1).
+    "printed": {"network": {"pass_per_set": False, "head_kernel": 1}},
+    "released": {"network": {"pass_per_set": True, "head_kernel": 3}},
 }
 """Recipe values by preset, laid under the recipe's own; how crops are changed stands in the recipe."""
 

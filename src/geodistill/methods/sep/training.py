@@ -111,7 +111,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "printed": {"network": {"pass_per_set": False}},
     "released": {"network": {"pass_per_set": True}},
 }
-"""Recipe values by preset, laid under the recipe's own; how crops are changed stands in the recipe."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 METHOD = MethodPlug(SepRecipe, build, PRESETS)

@@ -133,7 +133,9 @@ def test_what_is_learnt_is_measured_against_the_targets_that_are_taught(norm: st
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
     phase: Any = build(100).phase
-    factors = [phase.rate_factor(step) for step in range(101)]
+    (factor,) = phase.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas
+    factors = [factor(step) for step in range(101)]
+    assert factors[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == pytest.approx(1.0)
     assert factors[100] == pytest.approx(0.0)

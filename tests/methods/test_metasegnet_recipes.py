@@ -85,7 +85,7 @@ def test_the_papers_training_is_in_the_recipes(name: str) -> None:
 
 
 def test_presets_are_whole() -> None:
-    assert list(PRESETS) == ["coherent", "printed", "released"]
+    assert list(PRESETS) == ["printed", "released"]
     printed = recipe_of("metasegnet-openearthmap", "--preset", "printed")
     assert (printed.losses.smoothing, printed.losses.dice) == (0.0, "pixel")
     assert (printed.losses.contrast, printed.losses.positives) == ("sum", "pair")

@@ -1,6 +1,7 @@
 """Recipes: layers, overrides, unknown keys with their neighbours."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp
         load_recipe(path, ["--preset", "released"])
 
 
+@pytest.mark.parametrize("name", ["ktda-folder", "kda-folder", "metasegnet-folder"])
+@pytest.mark.parametrize("preset", ["printed", "released"])
+def test_a_preset_leaves_rates_batch_and_lengths_to_the_recipe(name: str, preset: str) -> None:
+    plain, other = load_recipe(name), load_recipe(name, ["--preset", preset])
+    assert other.losses != plain.losses
+    assert (other.schedule, other.trainer, other.data.batch_size) == (
+        plain.schedule, plain.trainer, plain.data.batch_size,
+    )  # fmt: skip
+    assert replace(other.optimizer, decay_vectors=False) == plain.optimizer
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -122,8 +134,8 @@ def test_what_is_taken_away_or_left_aside_is_not_refused() -> None:
     assert load_recipe("student", frozen).optimizer.encoder_lr is None
     assert load_recipe("student", {"data.unlabelled": "m.parquet"}).data.unlabelled == "m.parquet"
     assert load_recipe("distil-folder", {"teacher.segmenter": "run"}).teacher is not None
-    constant = {"method": "kda", "preset": "printed", "schedule": {"kind": "constant", "end_lr_factor": 0.0}}
-    assert load_recipe(constant).schedule.end_lr_factor == 0  # the preset's is 0.01
+    without_fmm = {"method": "ktda", "preset": "released", "network": {"decode_from": "encoder", "order": "fmm_neck"}}
+    assert load_recipe(without_fmm).network.order == "fmm_neck"  # the preset's is neck_fmm
 
 
 def test_flags_may_bring_to_life_what_a_file_has_settings_for(tmp_path: Path) -> None:

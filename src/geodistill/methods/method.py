@@ -229,7 +229,8 @@ class MethodPlug:
     Attributes:
         recipe: Its recipe, a dataclass whose defaults are the method's.
         build: Returns the method of such a recipe, whose ``losses.weights`` hold the method's own terms alone.
-        presets: Recipe values by preset, laid under the recipe's own; none for a preset that is not here.
+        presets: Choices of form by preset, laid under the recipe's values, none for a preset that is not here; rates,
+            batch sizes and lengths belong in recipes.
     """
 
     recipe: type[Recipe]

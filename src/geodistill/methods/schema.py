@@ -14,7 +14,10 @@ from geodistill.methods.teacher import TeacherConfig
 from geodistill.spec import check_scales
 
 Preset = Literal["coherent", "printed", "released"]
-"""Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
+"""Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released.
+
+A method's presets are choices of form, as of network and losses; rates, batch sizes and lengths stand in recipes.
+"""
 
 OF_CACHE = ("cache_gb", "cache_storage", "views")
 """Fields of a teacher that only its cache looks at."""

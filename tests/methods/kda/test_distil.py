@@ -134,12 +134,15 @@ def test_teacher_and_discriminators_encoder_stay_out_of_state_and_optimiser() ->
 
 
 def test_rates_fall_by_a_cosine_a_step_or_an_epoch() -> None:
-    each = task(lr=4e-3, end_lr=4e-6, steps=11)
-    assert each.rate_factor(0, 1e-3) == 1.0
-    assert each.rate_factor(5, 1e-3) == pytest.approx(0.5005)
-    assert each.rate_factor(10, 1e-3) == pytest.approx(1e-3)
-    epochs = task(steps=12, epoch_steps=4)
-    assert [epochs.rate_factor(step, 0.0) for step in range(12)] == pytest.approx([1.0] * 4 + [0.5] * 4 + [0.0] * 4)
+    def factor(phase: DistilTask) -> Any:
+        return phase.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0]
+
+    each = factor(task(lr=4e-3, end_lr=4e-6, steps=11))
+    assert each(0) == 1.0
+    assert each(5) == pytest.approx(0.5005)
+    assert each(10) == pytest.approx(1e-3)
+    epochs = factor(task(end_lr=0.0, steps=12, epoch_steps=4))
+    assert [epochs(step) for step in range(12)] == pytest.approx([1.0] * 4 + [0.5] * 4 + [0.0] * 4)
 
 
 def test_both_sides_have_their_own_rates_and_norms_never_decay() -> None:

@@ -16,7 +16,7 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
 from geodistill.methods.kda.training import DistilPhase
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.task import Phase, leave_encoder, parameter_groups, refuse_infinite
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
@@ -215,8 +215,8 @@ class DistilTask(Phase):
                 self.log(f"distil/gradient_{name}", norm)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over both sides and the weighting, each with its rate and its cosine."""
-        config = self._config
+        """AdamW over both sides and the weighting, each with its rate and a cosine to its end at the last step."""
+        config, epoch = self._config, self._config.epoch_steps
         sides: list[tuple[nn.Module, float, float]] = [(self.network, config.lr, config.end_lr)]
         if self.discriminator is not None:
             sides.append((self.discriminator, config.discriminator_lr, config.discriminator_end_lr))
@@ -225,17 +225,12 @@ class DistilTask(Phase):
         for side, start, end in sides:
             of_side = parameter_groups(side, None, OptimizerConfig(lr=start, weight_decay=config.weight_decay))
             groups += of_side
-            shapes += [partial(self.rate_factor, end=end / start)] * len(of_side)
+            cosine = ScheduleConfig("cosine", hold_steps=epoch, end_lr_factor=end / start).factor
+            shapes += [partial(cosine, max_steps=self.steps - epoch)] * len(of_side)  # the last epoch has the end
         factors = self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups + factors)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes + [lambda step: 1.0] * len(factors))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def rate_factor(self, step: int, end: float) -> float:
-        """Return a rate at ``step`` (from 0) as a factor of its start: a cosine to ``end`` at the last one."""
-        epoch = self._config.epoch_steps
-        done = min(step // epoch * epoch / max(self.steps - epoch, 1), 1.0)
-        return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
     def finish(self, run: Path) -> None:
         """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""

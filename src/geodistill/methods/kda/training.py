@@ -210,30 +210,22 @@ class KdaObjective(Objective):
         return self._teacher
 
 
-_SCHEDULE: dict[str, Any] = {
-    "optimizer": {"lr": 5e-4, "encoder_lr": 5e-6},
-    "schedule": {"kind": "cosine", "end_lr_factor": 0.01, "encoder_end_lr_factor": 0.001},
-}
-"""Phase 2's rates (Section IV-A2); phase 1's are the defaults of `DistilPhase`. Lengths are in the recipes."""
-
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper: Eq. 1's convolutions and its GSoftmax of the pooled means, which make the decoder 2.21 M parameters,
     # no upsampling that it does not name, and scores per position, as it says that the MSE works at the pixel level.
-    "printed": _SCHEDULE
-    | {
+    "printed": {
         "data": {"without_replacement": True},
         "network": {"project": "conv3x3_bn_relu", "attention": "pooled", "upsample": "bilinear"},
         "losses": {"phase": {"grid": 16, "discriminator": {"form": "patch"}}},
     },
     # The released code: what the printed 0.27 M parameters are of, one score per image, and 224 pixels throughout.
-    "released": _SCHEDULE
-    | {
+    "released": {
         "data": {"without_replacement": True},
         "network": {"project": "conv1x1_gelu", "attention": "per_scale", "upsample": "dysample"},
         "losses": {"phase": {"grid": 16, "discriminator": {"form": "scalar"}}},
     },
 }
-"""Recipe values by preset, laid under the recipe's own."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 def build(recipe: KdaRecipe, context: BuildContext) -> Method:

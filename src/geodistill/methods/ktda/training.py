@@ -253,39 +253,26 @@ class KtdaObjective(Objective):
         return [norm(level) for norm, level in zip(self._norms, maps, strict=True)]
 
 
-_SCHEDULE: dict[str, Any] = {
-    "data": {"batch_size": 4},
-    "teacher": {"precision": "fp32"},
-    "schedule": {"kind": "poly", "power": 0.9, "warmup_steps": 1150},
-    "trainer": {"max_steps": 23000},
-}
-"""What paper and released code have in common; the released code's cloud schedule differs, see its recipe."""
-
 PRESETS: dict[str, dict[str, Any]] = {
-    # The paper: Eq. 3's norm of the whole map, and with it Eq. 4's divergence of the whole map, student first; the
-    # learning rate of Section IV-B1.
-    "printed": _SCHEDULE
-    | {
+    # The paper: Eq. 3's norm of the whole map, and with it Eq. 4's divergence of the whole map, student first.
+    "printed": {
         "losses": {"mse_reduction": "norm", "kl_reduction": "batchmean", "kl_direction": "student_teacher"},
-        "optimizer": {"lr": 1e-3},
     },
     # The released code: FMM on the neck's rescaled maps (16 times the tokens at level 1), auxiliary head behind it,
     # softmax over the image's width, the sum of all rows over the batch size, a second pass for the transfer, and
     # decay of all but norms; every image once before any is drawn again.
-    "released": _SCHEDULE
-    | {
+    "released": {
         # PhotoMetricDistortion's 32 of 255 levels are about 0.6 deviations, its 18 steps of hue a tenth of the circle.
         "data": {
-            "batch_size": 4,
             "without_replacement": True,
             **{"brightness": 0.6, "contrast": 0.5, "gamma": 0.0, "saturation": 0.5, "hue": 0.1},
         },
         "network": {"order": "neck_fmm", "aux_from": "fmm", "passes": 2},
         "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
-        "optimizer": {"lr": 6e-4, "weight_decay": 0.01, "decay_vectors": True},
+        "optimizer": {"decay_vectors": True},
     },
 }
-"""Recipe values by preset, laid under the recipe's own."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 def build(recipe: KtdaRecipe, context: BuildContext) -> Method:

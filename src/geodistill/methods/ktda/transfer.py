@@ -6,8 +6,8 @@ rate far above what labels allow, and with each stage fed by the teacher, it get
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,13 +19,16 @@ from geodistill.errors import RecipeError
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
 from geodistill.methods.method import all_weights
+from geodistill.methods.schema import ScheduleConfig
 from geodistill.methods.task import Phase, leave_encoder, refuse_infinite
 from geodistill.nn.feature_losses import MAP_LOSSES, FeatureTerms, hidden_error, hide_patches
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
 
-WARMUP_STEPS = 10
+SCHEDULE = ScheduleConfig(kind="cosine", warmup_steps=9, warmup_start=0.1, decay_start=10)
+"""Ten steps of linear warm-up, from a tenth of the rate to all of it, then the decay."""
+
 PATCH = 16
 """Least side of a hidden patch in pixels."""
 
@@ -119,15 +122,8 @@ class TransferTask(Phase):
         """AdamW without decay; linear warm-up, then a cosine to 0."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self._config.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(SCHEDULE.factor, max_steps=self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def rate_factor(self, step: int) -> float:
-        """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
-        if step < WARMUP_STEPS:
-            return (step + 1) / WARMUP_STEPS
-        done = (step - WARMUP_STEPS) / max(self.steps - WARMUP_STEPS, 1)
-        return (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     def finish(self, run: Path) -> None:
         """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""

@@ -102,17 +102,9 @@ class MaflObjective(Objective):
         return mean if self._config.ce_mean == "labelled" else mean * labelled_pixels(mask) / mask.numel()
 
 
-_SCHEDULE: dict[str, Any] = {
-    "data": {"batch_size": 4},
-    "optimizer": {"lr": 6e-4, "encoder_lr": 6e-5},
-    "schedule": {"kind": "cosine"},
-}
-"""What the paper prints of its training (Section 4.1), which is GeoSeg's."""
-
 PRESETS: dict[str, dict[str, Any]] = {
-    # The paper: the equations as they are printed, where they can be computed; one cosine.
-    "printed": _SCHEDULE
-    | {
+    # The paper: the equations as they are printed, where they can be computed.
+    "printed": {
         "network": {
             "maca": {
                 "angular_norm": False,
@@ -125,16 +117,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "losses": {"smoothing": 0.0, "dice": "pixel"},
     },
-    # The paper has no released code. This is the code of its parts: MEGANet's edge module, GeoSeg's losses, auxiliary
-    # head and warm restarts; the attention of Castling-ViT, XCiT and AMGCFN is the default.
-    "released": _SCHEDULE
-    | {
+    # The paper has no released code. This is the code of its parts: MEGANet's edge module, GeoSeg's losses and
+    # auxiliary head; the attention of Castling-ViT, XCiT and AMGCFN is the default.
+    "released": {
         "network": {"lhfem": {"norm_before": False}, "aux_head": "conv"},
         "losses": {"weights": {"aux": 0.4}, "ce_mean": "all"},
-        "schedule": {"kind": "cosine", "cycles": 3},
     },
 }
-"""Recipe values by preset, laid under the recipe's own."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:

@@ -204,25 +204,15 @@ def _method(recipe: MetaSegNetRecipe, spec: Spec, arguments: dict[str, Any]) -> 
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A tenth of the rate for the pretrained encoder, as GeoSeg does.
-    "coherent": {"optimizer": {"lr": 3e-4, "encoder_lr": 3e-5, "weight_decay": 2.5e-4}},
-    # The paper: its equations, its contrast and one learning rate for all.
+    # The paper: its equations and its contrast.
     "printed": {
-        "data": {"batch_size": 2},
         "network": {"norm_before": False},
         "losses": {"smoothing": 0.0, "dice": "pixel", "contrast": "sum", "positives": "pair"},
-        "optimizer": {"lr": 3e-4, "encoder_lr": 3e-4, "weight_decay": 2.5e-4},
-        "schedule": {"kind": "cosine"},
     },
-    # The paper has no released code. This is the code of its parts: ALBEF's matching, GeoSeg's losses and rates.
-    "released": {
-        "data": {"batch_size": 2},
-        "losses": {"contrast": "mean"},
-        "optimizer": {"lr": 3e-4, "encoder_lr": 3e-5, "weight_decay": 2.5e-4},
-        "schedule": {"kind": "cosine"},
-    },
+    # The paper has no released code. This is the code of its parts: ALBEF's matching, GeoSeg's losses.
+    "released": {"losses": {"contrast": "mean"}},
 }
-"""Recipe values by preset, laid under the recipe's own."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 METHOD = MethodPlug(MetaSegNetRecipe, build, PRESETS)

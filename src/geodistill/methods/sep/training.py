@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "printed": {"network": {"pass_per_set": False, "head_kernel": 1}},
     "released": {"network": {"pass_per_set": True, "head_kernel": 3}},
 }
-"""Recipe values by preset, laid under the recipe's own; how crops are changed stands in the recipe."""
+"""Choices of form by preset, laid under the recipe's values."""
 
 
 METHOD = MethodPlug(SepRecipe, build, PRESETS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
+from geodistill.data.written_manifest import written_file
 from geodistill.errors import GeodistillWarning, RecipeError, shown
 from geodistill.spec import Classes, as_legend
 
@@ -343,8 +344,4 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
 
 
 def _manifest_file(data: Data) -> Path:
-    if not isinstance(data, Manifest):
-        return Path(data)
-    if data.path is None:
-        raise RecipeError("a manifest that was not written", "one with a file", "manifest.save('manifest.parquet')")
-    return data.path
+    return written_file(data) if isinstance(data, Manifest) else Path(data)

@@ -48,6 +48,13 @@ def test_truncated(folder: Path, kind: str) -> None:
         assert ("unreadable", "scene_3.tif", "error") in found(folder)
 
 
+def test_the_mask_of_an_image_that_cannot_be_opened_is_not_blamed(folder: Path) -> None:
+    (folder / "images" / "scene_3.tif").unlink()
+    make_picture(folder / "images" / "scene_3.png", noise((40, 50)))
+    truncate(folder / "images" / "scene_3.png")
+    assert {kind for kind, _, _ in found(folder)} == {"unreadable"}
+
+
 def test_missing_since_the_scan(folder: Path) -> None:
     manifest = scanned(folder)
     (folder / "images" / "scene_3.tif").unlink()

@@ -143,7 +143,7 @@ def _check_mask(
     if unnamed:
         kind: Kind = "unknown_label" if isinstance(next(iter(unnamed)), int) else "unknown_colour"
         findings.append(Finding(file, kind, _unknown_message(unnamed), severity))
-    if not labelled:
+    if not labelled and row.window.height:  # an image that cannot be read has none
         findings.append(Finding(file, "unlabelled_mask", "has no labelled pixel: all is ignored", "warning"))
     return findings
 

@@ -314,5 +314,5 @@ class ValidationPictures(lightning.Callback):
                 if rows := self._rows.get(position):
                     images, truths, predictions = ([row[i] for row in rows] for i in range(3))
                     path = self._folder / name / f"step_{trainer.global_step:06d}.png"
-                    draw(images, truths, predictions, spec.legend, path)
+                    draw(images, truths, predictions, spec.legend, path, spec.bands)
         self._rows = {}

@@ -10,6 +10,8 @@ import yaml
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.lazy import load
+from geodistill.methods import distillation
 from geodistill.methods.distillation import DistillationObjective, counted_pixels
 from geodistill.methods.method import FEATURE_LOSSES, LOGIT_LOSSES, BuildContext, Method
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
@@ -112,6 +114,17 @@ def test_terms_are_those_of_the_formulas(tmp_path: Path, trained: Path) -> None:
     places = [tuple(target.features[level].shape[-2:]) for _, level in match.pairs]
     aligned = match.align([maps[own_level] for own_level, _ in match.pairs], places)
     torch.testing.assert_close(found["feature"], feature_kd(aligned, [target.features[t] for _, t in match.pairs]))
+
+
+def test_terms_are_computed_in_the_same_order_in_every_process(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = dict.fromkeys(sorted(LOGIT_LOSSES), 1.0)
+    built = method(tmp_path, "supervised", weights, {"teacher": {"segmenter": str(trained), "logits_stride": 4}})
+    places = list[str]()
+    monkeypatch.setattr(distillation, "load", lambda place: [places.append(place), load(place)][1])
+    _, found = terms(built, batch())
+    assert places == [LOGIT_LOSSES[name] for name in found if name in LOGIT_LOSSES]
 
 
 def test_the_relations_factors_rise_where_a_warm_up_is_asked_for(tmp_path: Path, trained: Path) -> None:

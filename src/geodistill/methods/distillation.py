@@ -136,7 +136,8 @@ class DistillationObjective(WrappedObjective):
             if targets.logits is not None:
                 stride = teacher.logits_stride
                 student, counted = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
-                for kind in {term.kind for term in self._terms if term.teacher == name} & set(LOGIT_LOSSES):
+                kinds = dict.fromkeys(term.kind for term in self._terms if term.teacher == name)
+                for kind in [kind for kind in kinds if kind in LOGIT_LOSSES]:  # in order, as gradients are summed
                     loss = load(LOGIT_LOSSES[kind])
                     computed[name][kind] = loss(student, targets.logits, counted, self._losses)
         return terms | {term.name: computed[term.teacher][term.kind] for term in self._terms}

@@ -52,6 +52,12 @@ def test_what_goes_without_saying(tmp_path: Path) -> None:
     assert wired["label"].settings["seed"] == 3
 
 
+def test_the_only_teacher_teaches_whatever_it_is_called(tmp_path: Path) -> None:
+    assert "\nteacher:" in TOWN
+    town = TOWN.replace("\nteacher:", "\nteacher-big:")
+    assert wire(read_project(write_town(tmp_path, town)))["distil"].settings["teacher.segmenter"] == "$teacher-big"
+
+
 def test_features_are_learnt_from_the_teachers_encoder(tmp_path: Path) -> None:
     adapt = "adapt: {recipe: ktda-folder}\n"
     text = TOWN.replace("trainer.max_steps: 5", "network.encoder: resnet50")

@@ -151,20 +151,24 @@ def _fit_defaults(project: ProjectFile, entry: StageEntry) -> dict[str, Any]:
         defaults["trainer.max_steps"] = 0
     if entry.kind == "distil" and "adapt" in stages:
         defaults["network.encoder_weights"] = f"{SIGN}adapt"
-    if "teacher" in stages and entry.kind in ("adapt", "distil"):
-        defaults |= _teacher_defaults(project, entry.settings, recipe)
+    teachers = [name for name, stage in stages.items() if stage.kind == "teacher"]
+    if entry.kind in ("adapt", "distil") and ("teacher" in teachers or len(teachers) == 1):
+        teacher = "teacher" if "teacher" in teachers else teachers[0]
+        defaults |= _teacher_defaults(project, teacher, entry.settings, recipe)
     return defaults
 
 
-def _teacher_defaults(project: ProjectFile, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _teacher_defaults(
+    project: ProjectFile, teacher: str, settings: Mapping[str, Any], recipe: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return how a recipe names the project's teacher: by its encoder where features are learnt, else as a whole."""
     named = ("teacher.segmenter", "teacher.weights", "teacher.encoder", "teachers.")
     if any(key.startswith(named) for key in settings):
         return {}
     if recipe.get("method") not in ("ktda", "kda"):
-        return {"teacher.segmenter": f"{SIGN}teacher"}
-    encoder = recipe_keys_of(project, project.stages["teacher"]).get("network.encoder")
-    return {"teacher.weights": f"{SIGN}teacher"} | ({} if encoder is None else {"teacher.encoder": encoder})
+        return {"teacher.segmenter": f"{SIGN}{teacher}"}
+    encoder = recipe_keys_of(project, project.stages[teacher]).get("network.encoder")
+    return {"teacher.weights": f"{SIGN}{teacher}"} | ({} if encoder is None else {"teacher.encoder": encoder})
 
 
 def recipe_keys_of(project: ProjectFile, entry: StageEntry) -> dict[str, Any]:

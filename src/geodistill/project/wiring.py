@@ -161,7 +161,7 @@ def _fit_defaults(project: ProjectFile, entry: StageEntry) -> dict[str, Any]:
 def _teacher_defaults(
     project: ProjectFile, teacher: str, settings: Mapping[str, Any], recipe: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return how a recipe names the project's teacher: by its encoder where features are learnt, else as a whole."""
+    """Return how a recipe names a teacher of the project: by its encoder where features are learnt, else as a whole."""
     named = ("teacher.segmenter", "teacher.weights", "teacher.encoder", "teachers.")
     if any(key.startswith(named) for key in settings):
         return {}
